@@ -1,0 +1,313 @@
+"""COCO's person keypoints: reading the official JSON, and masks of what the loss is to leave out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_ehrnet.data._checks import load_json, need, need_unique, numbers, plain
+from keras_ehrnet.data.annotations import (
+    Dataset,
+    Person,
+    Problems,
+    Sample,
+    box_area,
+    clean_joints,
+    joints_box,
+    locate_images,
+)
+from keras_ehrnet.skeletons import SKELETONS, Skeleton
+
+_CLIP_TOLERANCE = 1.0  # Pixels. Official boxes reach over the edge by rounding; that is not worth a line in a report.
+
+
+@dataclass(frozen=True, eq=False)
+class CocoContent:
+    """A checked annotation file: every field that readers and scorers rely on is there.
+
+    Args:
+        name: str. The file, for messages.
+        skeleton: `Skeleton`. What the joints are.
+        category_ids: tuple of int. Categories that have keypoints.
+        images: list of dict. Entries of `images`.
+        persons: list of dict. Entries of `annotations` of those categories.
+        keypoints: float64 array of shape `(N, K, 3)`.
+        boxes: float64 array of shape `(N, 4)`: left, top, width, height.
+        areas: float64 array of shape `(N,)`.
+        skipped: tuple of str. Annotations of other categories.
+    """
+
+    name: str
+    skeleton: Skeleton
+    category_ids: tuple[int, ...]
+    images: list[dict]
+    persons: list[dict]
+    keypoints: np.ndarray
+    boxes: np.ndarray
+    areas: np.ndarray
+    skipped: tuple[str, ...]
+
+
+def check_coco(annotations: str | os.PathLike | dict, skeleton: Skeleton | None = None) -> CocoContent:
+    """Reads COCO annotations and checks that nothing is missing, doubled or dangling.
+
+    Args:
+        annotations: path of a JSON file, or its content.
+        skeleton: `Skeleton`. What the joints are; by default what the file's category says.
+
+    Returns:
+        `CocoContent`.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: naming the file, the entry and the field that is missing or wrong.
+    """
+    given = isinstance(annotations, dict)
+    name = "annotations" if given else str(annotations)
+    content = annotations if given else load_json(annotations, dict)
+    categories, file_skeleton = _categories(need(content, "categories", name, list), name)
+    skeleton = skeleton or file_skeleton
+    images = need(content, "images", name, list)
+    image_ids = [need(image, "id", f"{name}: image {row}", (int, str)) for row, image in enumerate(images)]
+    need_unique(image_ids, "id", f"{name}: images")
+    entries = need(content, "annotations", name, list)
+    for row, entry in enumerate(entries):
+        for key in ("id", "category_id", "image_id", "iscrowd"):
+            need(entry, key, f"{name}: annotation {row}", (int, str))
+    need_unique([entry["id"] for entry in entries], "id", f"{name}: annotations")
+    unknown = {entry["image_id"] for entry in entries} - set(image_ids)
+    if unknown:
+        raise ValueError(
+            f"{name}: annotations have an 'image_id' that no image has. Received: {plain(sorted(unknown, key=str))}"
+        )
+    persons = [entry for entry in entries if entry["category_id"] in categories]
+
+    def where(row: int) -> str:
+        return f"{name}: annotation {persons[row]['id']}"
+
+    keypoints = numbers(persons, "keypoints", (skeleton.num_joints, 3), where)
+    wrong = ~np.isin(keypoints[..., 2], (0, 1, 2)).all(axis=1)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        flags = sorted(set(keypoints[row, :, 2].tolist()))
+        raise ValueError(
+            f"{where(row)} must have 0, 1 or 2 as every third of its 'keypoints'. Received: {plain(flags)}"
+        )
+    return CocoContent(
+        name=name,
+        skeleton=skeleton,
+        category_ids=tuple(categories),
+        images=images,
+        persons=persons,
+        keypoints=keypoints,
+        boxes=numbers(persons, "bbox", (4,), where),
+        areas=numbers(persons, "area", (), where),
+        skipped=tuple(f"annotation {e['id']}" for e in entries if e["category_id"] not in categories),
+    )
+
+
+def read_coco(
+    annotations: str | os.PathLike,
+    images: str | os.PathLike | None = None,
+    *,
+    skeleton: Skeleton | None = None,
+    skip_missing: bool = False,
+) -> Dataset:
+    """A data set from COCO's person keypoint annotations.
+
+    Every image of the file becomes a sample, also those without people. Corrected, and told in `Dataset.problems`:
+    labelled joints outside the image become unlabelled; boxes are clipped to the image; persons whose box or area is
+    zero get those of their joints; persons without area and without joints, annotations of other categories and, with
+    `skip_missing`, images without file are left out.
+
+    Args:
+        annotations: path of the JSON file.
+        images: folder or zip archive with the image files; None where only the annotations are of interest.
+        skeleton: `Skeleton`. What the joints are; by default what the file's category says.
+        skip_missing: bool. Whether to leave out images whose file is missing, rather than to stop.
+
+    Returns:
+        `Dataset`.
+
+    Raises:
+        FileNotFoundError: if the annotations, the folder or an image file do not exist.
+        ValueError: naming the file, the entry and the field that is missing or wrong.
+
+    Example:
+        >>> from keras_ehrnet.data import read_coco
+        >>> dataset = read_coco("person_keypoints_val2017.json", "val2017")  # doctest: +SKIP
+        >>> print(dataset.report())  # doctest: +SKIP
+    """
+    content = check_coco(annotations, skeleton)
+    problems = Problems()
+    problems.add("annotations of categories without keypoints, left out", content.skipped)
+    sizes = {}
+    for image in content.images:
+        where = f"{content.name}: image {image['id']}"
+        need(image, "file_name", where, str)
+        sizes[image["id"]] = tuple(need(image, key, where, int) for key in ("width", "height"))
+        if min(sizes[image["id"]]) <= 0:
+            raise ValueError(f"{where} must have a positive 'width' and 'height'. Received: {sizes[image['id']]}")
+    by_image = _persons_by_image(content, sizes, problems)
+    files = {image["id"]: image["file_name"] for image in content.images}
+    paths = locate_images(files, images, content.name, skip_missing, problems)
+    samples = tuple(Sample(key, path, sizes[key], tuple(by_image.get(key, ()))) for key, path in paths.items())
+    return Dataset(Path(annotations).stem, content.skeleton, samples, problems.to_dict())
+
+
+def crowd_mask(sample: Sample) -> np.ndarray:
+    """Which pixels of an image count in the loss: all but crowds and persons without labelled joints.
+
+    Those regions are taken from segmentations (polygons or run lengths) where there are any, else from boxes.
+
+    Args:
+        sample: `Sample` with a known image size.
+
+    Returns:
+        Bool array of shape `(H, W)`. True counts.
+
+    Raises:
+        ValueError: if the image size is not known.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras_ehrnet.data import Person, Sample, crowd_mask
+        >>> unlabelled = Person(np.zeros((17, 3)), box=[1, 0, 3, 1], area=2.0)
+        >>> print(crowd_mask(Sample(7, None, (4, 2), (unlabelled,))).astype(int))
+        [[1 0 0 1]
+         [1 1 1 1]]
+    """
+    if sample.image_size is None:
+        raise ValueError(f"A mask needs the size of the image. Received: image {sample.image_id!r} of unknown size")
+    width, height = sample.image_size
+    mask = np.ones((height, width), bool)
+    for person in sample.ignored:
+        if person.segmentation:
+            mask &= ~_decoded(person.segmentation, width, height)
+        else:
+            left, top = np.floor(person.box[:2]).astype(int)
+            right, bottom = np.ceil(person.box[2:]).astype(int)
+            mask[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = False
+    return mask
+
+
+def _categories(categories: list[dict], name: str) -> tuple[dict[int, dict], Skeleton]:
+    with_keypoints = {
+        need(category, "id", f"{name}: category {row}", int): category
+        for row, category in enumerate(categories)
+        if isinstance(category, dict) and "keypoints" in category
+    }
+    if not with_keypoints:
+        raise ValueError(f"{name}: none of the 'categories' has 'keypoints'. Received: {plain(categories)}")
+    joint_names = {tuple(category["keypoints"]) for category in with_keypoints.values()}
+    if len(joint_names) > 1:
+        raise ValueError(f"{name}: the 'categories' have different 'keypoints'. Received: {plain(joint_names)}")
+    names = joint_names.pop()
+    known = next((skeleton for skeleton in SKELETONS.values() if skeleton.joint_names == names), None)
+    if known is not None:
+        return with_keypoints, known
+    category = next(iter(with_keypoints.values()))
+    limbs = tuple((first - 1, second - 1) for first, second in category.get("skeleton", ()))  # COCO counts from 1.
+    return with_keypoints, Skeleton(str(category.get("name", f"keypoints_{len(names)}")), names, limbs)
+
+
+def _persons_by_image(content: CocoContent, sizes: dict[Any, tuple], problems: Problems) -> dict[Any, list[Person]]:
+    places = [f"annotation {entry['id']}" for entry in content.persons]
+    image_sizes = np.array([sizes[entry["image_id"]] for entry in content.persons], np.float64).reshape(-1, 2)
+    joints = clean_joints(content.keypoints, image_sizes, places, problems)
+    boxes = np.concatenate([content.boxes[:, :2], content.boxes[:, :2] + content.boxes[:, 2:]], axis=1)
+    clipped = np.clip(boxes, 0, np.tile(image_sizes, 2))
+    beyond = np.abs(boxes - clipped).max(axis=1, initial=0) > _CLIP_TOLERANCE
+    problems.add("boxes outside the image, clipped", [places[row] for row in np.nonzero(beyond)[0]])
+    by_image: dict[Any, list[Person]] = {}
+    for row, entry in enumerate(content.persons):
+        person = _person(entry, joints[row], clipped[row], content.areas[row], places[row], problems)
+        if person is not None:
+            _check_segmentation(person, sizes[entry["image_id"]], f"{content.name}: {places[row]}")
+            by_image.setdefault(entry["image_id"], []).append(person)
+    return by_image
+
+
+def _person(
+    entry: dict, joints: np.ndarray, box: np.ndarray, area: float, place: str, problems: Problems
+) -> Person | None:
+    segmentation = entry.get("segmentation") or None
+    if area <= 0 or box_area(box) <= 0:
+        has_joints = bool((joints[:, 2] > 0).any())
+        if not has_joints and segmentation is None and box_area(box) <= 0:
+            problems.add("persons with neither area nor labelled joints, left out", [place])
+            return None
+        problems.add("persons with zero area, measured by their joints", [place])
+        box = joints_box(joints) if has_joints and box_area(box) <= 0 else box
+        area = area if area > 0 else max(box_area(box), 1.0)
+    return Person(
+        joints=joints,
+        box=box,
+        area=float(area),
+        is_crowd=bool(entry["iscrowd"]),
+        segmentation=segmentation,
+        person_id=entry["id"],
+    )
+
+
+def _check_segmentation(person: Person, size: tuple[int, int], where: str) -> None:
+    """Masks are made in the middle of a training run; what would fail there is found out at reading."""
+    where = f"{where}: 'segmentation'"
+    if person.segmentation is None or person.is_target:
+        return
+    if isinstance(person.segmentation, dict):
+        need(person.segmentation, "counts", where, (list, str, bytes))
+        if list(need(person.segmentation, "size", where, list)) != [size[1], size[0]]:
+            received = f"{person.segmentation['size']}, image {[size[1], size[0]]}"
+            raise ValueError(f"{where} must be of the size of the image. Received: {received}")
+        runs = _run_lengths(person.segmentation["counts"])
+        if runs is None or sum(runs) != size[0] * size[1]:
+            counts = plain(person.segmentation["counts"])
+            raise ValueError(f"{where} must be run lengths that fill the image. Received: {counts}")
+    elif not all(_is_polygon(polygon) for polygon in person.segmentation):
+        raise ValueError(f"{where} must be a list of flat lists x, y, x, y ... Received: {plain(person.segmentation)}")
+
+
+def _is_polygon(polygon: Any) -> bool:
+    if not isinstance(polygon, Sequence) or len(polygon) < 6 or len(polygon) % 2:
+        return False
+    return all(isinstance(value, (int, float)) and np.isfinite(value) for value in polygon)
+
+
+def _decoded(segmentation: list | dict, width: int, height: int) -> np.ndarray:
+    """The region of a segmentation that `_check_segmentation` has passed, as a bool array of shape `(H, W)`."""
+    if isinstance(segmentation, dict):
+        counts = segmentation["counts"]
+    else:
+        from pycocotools import mask
+
+        counts = mask.merge(mask.frPyObjects(segmentation, height, width))["counts"]
+    runs = _run_lengths(counts)
+    inside = np.arange(len(runs)) % 2 == 1  # Outside and inside take turns, column by column.
+    return np.repeat(inside, runs).reshape(width, height).T
+
+
+def _run_lengths(counts: list | str | bytes) -> list[int] | None:
+    """Run lengths as numbers, None if they are not valid.
+
+    In COCO's compressed form each is written in digits of base 32, the lowest first, as characters from "0" on; bit 5
+    says that more digits follow, bit 4 of the last is the sign; from the fourth on it is the difference to the one
+    before the last. pycocotools can expand it too, but fills masks of broken ones with whatever lies in memory.
+    """
+    if isinstance(counts, list):
+        return counts if all(isinstance(count, int) and count >= 0 for count in counts) else None
+    runs, value, shift = [], 0, 0
+    for character in counts.encode() if isinstance(counts, str) else counts:
+        digit = character - 48
+        value |= (digit & 31) << shift
+        shift += 5
+        if not digit & 32:
+            value -= (digit & 16) << (shift - 4)
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value, shift = 0, 0
+    return runs if shift == 0 and min(runs, default=0) >= 0 else None

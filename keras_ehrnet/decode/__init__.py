@@ -1,0 +1,27 @@
+"""Decoders: from the networks' maps to people. NumPy, OpenCV and SciPy only; neither TensorFlow nor Keras."""
+
+from keras_ehrnet.decode.aggregate import (
+    Geometry,
+    NetworkOutputs,
+    aggregate,
+    average_strides,
+    letterbox_geometry,
+    resize_geometry,
+)
+from keras_ehrnet.decode.associative import associative
+from keras_ehrnet.decode.paf import pafs
+from keras_ehrnet.decode.single_person import single_person
+from keras_ehrnet.poses import Poses
+
+__all__ = [
+    "Geometry",
+    "NetworkOutputs",
+    "Poses",
+    "aggregate",
+    "associative",
+    "average_strides",
+    "letterbox_geometry",
+    "pafs",
+    "resize_geometry",
+    "single_person",
+]

@@ -1,0 +1,223 @@
+"""Peaks of heatmaps: local maxima, the best of them per joint, and where between the pixels they lie.
+
+Maps are `(H, W, K)`, channels last, in any memory order: a transposed view of channels-first maps costs no copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """Local maxima of K heatmaps as a flat table, ordered by joint and, within a joint, by falling score.
+
+    Args:
+        joints: int array of shape `(P,)`. The heatmap of each peak.
+        rows: int array of shape `(P,)`. y in pixels of the map.
+        columns: int array of shape `(P,)`. x in pixels of the map.
+        scores: float32 array of shape `(P,)`. Value of the map there.
+    """
+
+    joints: np.ndarray
+    rows: np.ndarray
+    columns: np.ndarray
+    scores: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __getitem__(self, index: np.ndarray | slice) -> Peaks:
+        return Peaks(self.joints[index], self.rows[index], self.columns[index], self.scores[index])
+
+    def of(self, joint: int) -> slice:
+        """The part of the table that belongs to one joint."""
+        start, stop = np.searchsorted(self.joints, (joint, joint + 1))
+        return slice(int(start), int(stop))
+
+
+def find_peaks(
+    heatmaps: np.ndarray,
+    count: int | None = None,
+    threshold: float = 0.0,
+    kernel: int = 5,
+    first_of_equals: bool = False,
+) -> Peaks:
+    """Pixels above a threshold that no pixel of the window around them exceeds.
+
+    This is max-pooling suppression, exact (equal neighbours are both peaks), at a fraction of its price. With a radius
+    r = kernel // 2, pixels of one column within r + 1 rows lie in each other's windows, so the maxima of bands of
+    r + 1 rows hold every peak, and a peak is no lower than the r band maxima to either side. Few pixels remain whose
+    window has to be looked at.
+
+    Args:
+        heatmaps: float array of shape `(H, W, K)`.
+        count: int or None. Keep only that many best per joint. None keeps all.
+        threshold: float. Peaks at or below it are left out.
+        kernel: int, odd. Width of the window in pixels.
+        first_of_equals: bool. Whether of equal neighbours only the first, row by row, is a peak.
+
+    Returns:
+        `Peaks`. Equal scores are ordered by row, then column.
+
+    Raises:
+        ValueError: if `kernel` is not an odd positive number.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras_ehrnet.decode.peaks import find_peaks
+        >>> heatmaps = np.zeros((8, 10, 2), np.float32)
+        >>> heatmaps[3, 4:6, 1] = 0.5, 0.9
+        >>> peaks = find_peaks(heatmaps, threshold=0.1)
+        >>> peaks.joints, peaks.rows, peaks.columns
+        (array([1]), array([3]), array([5]))
+    """
+    if kernel < 1 or kernel % 2 == 0:
+        raise ValueError(f"The window of the peaks must be an odd number of pixels. Received: {kernel}")
+    height, width, _ = heatmaps.shape
+    radius = kernel // 2
+    (bands,) = reduce_rows(heatmaps, radius + 1, np.maximum)
+    band, column, joint = np.unravel_index(np.flatnonzero(bands > threshold), bands.shape)
+    score = bands[band, column, joint]
+    for shift in _outwards(radius):
+        keep = score >= bands[band, np.clip(column + shift, 0, width - 1), joint]
+        band, column, joint, score = band[keep], column[keep], joint[keep], score[keep]
+
+    row = band[:, None] * (radius + 1) + np.arange(radius + 1)
+    is_maximum = heatmaps[np.minimum(row, height - 1), column[:, None], joint[:, None]] == score[:, None]
+    candidate, within = np.nonzero(is_maximum & (row < height))
+    peaks = Peaks(joint[candidate], row[candidate, within], column[candidate], score[candidate])
+    for down in (0, *_outwards(radius)):
+        for right in (0, *_outwards(radius)):
+            neighbours = pixel(heatmaps, peaks.rows + down, peaks.columns + right, peaks.joints)
+            keep = peaks.scores >= neighbours
+            if first_of_equals and (down, right) < (0, 0):
+                across = peaks.columns + right
+                inside = (peaks.rows + down >= 0) & (across >= 0) & (across < width)
+                keep = (peaks.scores > neighbours) | ~inside & keep
+            peaks = peaks[keep]
+    return _best(peaks, count)
+
+
+def _best(peaks: Peaks, count: int | None) -> Peaks:
+    peaks = peaks[np.lexsort((peaks.columns, peaks.rows, -peaks.scores, peaks.joints))]
+    rank = np.arange(len(peaks)) - np.searchsorted(peaks.joints, peaks.joints)
+    return peaks if count is None else peaks[rank < count]
+
+
+def _outwards(radius: int) -> list[int]:
+    """-1, 1, -2, 2, ...: the nearest neighbours rule out the most."""
+    return [sign * distance for distance in range(1, radius + 1) for sign in (-1, 1)]
+
+
+_BANDS_AT_ONCE = 4
+
+
+def reduce_rows(maps: np.ndarray, height: int, *ufuncs: np.ufunc) -> list[np.ndarray]:
+    """Reduces every band of `height` rows to one row.
+
+    Args:
+        maps: array of shape `(H, ...)`.
+        height: int. Rows per band.
+        *ufuncs: such as `np.maximum`. What to reduce by.
+
+    Returns:
+        One array of shape `(ceil(H / height), ...)` per ufunc, in the memory order of `maps`.
+    """
+    results = [np.empty_like(maps[::height]) for _ in ufuncs]
+    # Rows that are read by more than one ufunc should still be in the cache for the second.
+    bands_at_once = len(results[0]) if len(ufuncs) == 1 else _BANDS_AT_ONCE
+    for first in range(0, len(results[0]), bands_at_once):
+        rows = maps[first * height : (first + bands_at_once) * height]
+        for result in results:
+            result[first : first + bands_at_once] = rows[::height]
+        for offset in range(1, min(height, len(rows))):
+            row = rows[offset::height]
+            for ufunc, result in zip(ufuncs, results, strict=True):
+                band = result[first : first + len(row)]
+                ufunc(band, row, out=band)
+    return results
+
+
+def reduce_blocks(maps: np.ndarray, size: int, *ufuncs: np.ufunc) -> list[np.ndarray]:
+    """Reduces every block of size x size pixels to one: `reduce_rows` along both axes."""
+    bands = reduce_rows(maps, size, *ufuncs)
+    return [
+        reduce_rows(band.swapaxes(0, 1), size, ufunc)[0].swapaxes(0, 1)
+        for band, ufunc in zip(bands, ufuncs, strict=True)
+    ]
+
+
+def pixel(heatmaps: np.ndarray, row: np.ndarray, column: np.ndarray, joint: np.ndarray) -> np.ndarray:
+    """Values at given pixels; beyond the border the nearest pixel counts."""
+    height, width, _ = heatmaps.shape
+    return heatmaps[np.clip(row, 0, height - 1), np.clip(column, 0, width - 1), joint]
+
+
+def quarter_shift(heatmaps: np.ndarray, row: np.ndarray, column: np.ndarray, joint: np.ndarray) -> np.ndarray:
+    """A quarter of a pixel towards the higher neighbour (where they are equal: left, up). Shape `(P, 2)`, x then y."""
+    left, right, above, below, _ = _cross(heatmaps, row, column, joint)
+    return np.where(np.stack([right > left, below > above], axis=-1), np.float32(0.25), np.float32(-0.25))
+
+
+def parabola_shift(heatmaps: np.ndarray, row: np.ndarray, column: np.ndarray, joint: np.ndarray) -> np.ndarray:
+    """The top of parabolas through the logarithms of a pixel and its neighbours. Shape `(P, 2)`, x then y.
+
+    The logarithm of a gaussian is a parabola, so for the maps that networks are trained on this is exact. The shift
+    stays within half a pixel, and is zero where the parabola has no top.
+    """
+    left, right, above, below, centre = (
+        np.log(np.maximum(value, 1e-3)) for value in _cross(heatmaps, row, column, joint)
+    )
+    low, high = np.stack([left, above], axis=-1), np.stack([right, below], axis=-1)
+    curvature = 2 * centre[..., None] - low - high
+    bent = curvature > 1e-6
+    shift = np.where(bent, (high - low) / (2 * np.where(bent, curvature, 1)), 0)
+    return np.clip(shift, -0.5, 0.5).astype(np.float32)
+
+
+def _cross(heatmaps: np.ndarray, row: np.ndarray, column: np.ndarray, joint: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The neighbours left, right, above and below, and the pixel itself."""
+    steps = ((0, -1), (0, 1), (-1, 0), (1, 0), (0, 0))
+    return tuple(pixel(heatmaps, row + down, column + right, joint) for down, right in steps)
+
+
+Shift = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+SHIFTS: dict[str, Shift] = {
+    "none": lambda heatmaps, row, column, joint: np.zeros((*np.shape(row), 2), np.float32),
+    "quarter": quarter_shift,
+    "parabola": parabola_shift,
+}
+"""Ways from a pixel to a place between the pixels, by name."""
+
+
+def checked_maps(maps: np.ndarray, name: str, axes: str, channels: int | None = None) -> np.ndarray:
+    """Maps as float32, after making sure that they can be decoded.
+
+    Args:
+        maps: array. What the caller passed.
+        name: str. What the message calls it.
+        axes: str. One letter per axis, such as `"HWK"`.
+        channels: int or None. Required length of the third axis.
+
+    Returns:
+        Float32 array with the values of `maps`; the same memory if it was float32 already.
+
+    Raises:
+        ValueError: if shape or values are wrong.
+    """
+    maps = np.asarray(maps, np.float32)
+    if maps.ndim != len(axes) or 0 in maps.shape or (channels is not None and maps.shape[2] != channels):
+        expected = f"({', '.join(axes)})" + (f" with {axes[2]} = {channels}" if channels is not None else "")
+        raise ValueError(f"`{name}` must be of shape {expected}, none of them 0. Received: {maps.shape}")
+    # The sum of squares is the fastest pass over an array that a NaN or infinity cannot hide from. It may also
+    # overflow for finite values, so only then every value is looked at.
+    flat = maps.ravel(order="K")
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = np.dot(flat, flat)
+    if not np.isfinite(squares) and not np.isfinite(flat).all():
+        raise ValueError(f"`{name}` must be finite. Received: {np.count_nonzero(~np.isfinite(flat))} NaN or infinite")
+    return maps

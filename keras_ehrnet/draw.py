@@ -1,0 +1,93 @@
+"""Drawing people on images. Left limbs are orange, right ones blue, the middle green."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from keras_ehrnet.poses import Poses
+from keras_ehrnet.skeletons import Skeleton
+
+COLOURS = {"left_": (255, 150, 40), "right_": (50, 150, 255), "": (80, 220, 120)}
+OUTLINE = (20, 20, 20)
+
+
+def poses(image: np.ndarray, people: Poses, *, threshold: float = 0.1) -> np.ndarray:
+    """An image with people drawn on it: limbs as lines, joints as dots, identities as numbers.
+
+    Args:
+        image: uint8 RGB array of shape `(H, W, 3)`.
+        people: `Poses`, in pixels of that image.
+        threshold: float. Joints with a score below it are not drawn, nor limbs that end in them.
+
+    Returns:
+        A new uint8 array of the same shape.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras_ehrnet import Poses, draw, skeletons
+        >>> people = Poses(np.full((1, 17, 3), 8.0), np.ones(1), skeletons.COCO_17)
+        >>> bool(draw.poses(np.zeros((16, 16, 3), np.uint8), people).any())
+        True
+    """
+    canvas = np.ascontiguousarray(image).copy()
+    for index in np.argsort(people.scores):
+        size = _person_size(people, index, image.shape)
+        _draw_person(canvas, people.keypoints[index], people.skeleton, threshold, size)
+        if people.ids is not None:
+            _draw_label(canvas, str(int(people.ids[index])), people.boxes(0.0)[index], size)
+    return canvas
+
+
+def encode_png(image: np.ndarray) -> bytes:
+    """An RGB image as PNG data."""
+    return cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
+
+
+def grid(images: list[np.ndarray], columns: int, size: tuple[int, int]) -> np.ndarray:
+    """Pictures side by side, each fitted into a cell of `size` (width, height) pixels."""
+    width, height = size
+    rows = -(-len(images) // columns)
+    sheet = np.full((rows * height, columns * width, 3), 255, np.uint8)
+    for index, image in enumerate(images):
+        factor = min(width / image.shape[1], height / image.shape[0])
+        fitted = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)[:height, :width]
+        top, left = index // columns * height, index % columns * width
+        sheet[top : top + fitted.shape[0], left : left + fitted.shape[1]] = fitted
+    return sheet
+
+
+def _person_size(people: Poses, index: int, image_shape: tuple[int, ...]) -> int:
+    """Line width that suits a person: thin for small ones, thick for large ones."""
+    left, top, right, bottom = people.boxes(0.0)[index]
+    return int(np.clip(max(right - left, bottom - top, 0.15 * max(image_shape[:2])) / 90, 1, 12))
+
+
+def _draw_person(canvas: np.ndarray, keypoints: np.ndarray, skeleton: Skeleton, threshold: float, size: int) -> None:
+    visible = (keypoints[:, 2] >= threshold) & (keypoints[:, 2] > 0) & np.isfinite(keypoints).all(axis=1)
+    # OpenCV draws on pixels counted from their centres, in sixteenths.
+    points = np.rint((np.nan_to_num(keypoints[:, :2]).clip(-1e4, 1e5) - 0.5) * 16).astype(int)
+    limbs = [(a, b) for a, b in skeleton.limbs if visible[a] and visible[b]]
+    for width, outlined in ((size + 2, True), (size, False)):
+        for a, b in limbs:
+            colour = OUTLINE if outlined else _colour(skeleton.joint_names[a], skeleton.joint_names[b])
+            cv2.line(canvas, tuple(map(int, points[a])), tuple(map(int, points[b])), colour, width, cv2.LINE_AA, 4)
+    for joint in np.flatnonzero(visible):
+        centre, radius = tuple(map(int, points[joint])), (size + 1) * 16
+        cv2.circle(canvas, centre, radius + 16, OUTLINE, cv2.FILLED, cv2.LINE_AA, 4)
+        cv2.circle(canvas, centre, radius, _colour(skeleton.joint_names[joint]), cv2.FILLED, cv2.LINE_AA, 4)
+
+
+def _colour(*joint_names: str) -> tuple[int, int, int]:
+    for side in ("left_", "right_"):
+        if any(name.startswith(side) for name in joint_names):
+            other = {"left_": "right_", "right_": "left_"}[side]
+            return COLOURS[""] if any(name.startswith(other) for name in joint_names) else COLOURS[side]
+    return COLOURS[""]
+
+
+def _draw_label(canvas: np.ndarray, text: str, box: np.ndarray, size: int) -> None:
+    scale = 0.35 + 0.12 * size
+    origin = int(np.clip(box[0], 0, canvas.shape[1] - 1)), int(np.clip(box[1] - 4, 12, canvas.shape[0] - 1))
+    cv2.putText(canvas, text, origin, cv2.FONT_HERSHEY_SIMPLEX, scale, OUTLINE, size + 2, cv2.LINE_AA)
+    cv2.putText(canvas, text, origin, cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), max(1, size // 2), cv2.LINE_AA)

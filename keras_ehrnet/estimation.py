@@ -1,0 +1,222 @@
+"""From images to people: how each family of networks is fed, and its maps decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from keras_ehrnet import decode
+from keras_ehrnet.decode import Geometry, NetworkOutputs
+from keras_ehrnet.networks import Network
+from keras_ehrnet.poses import Poses
+
+BOX_PADDING = 1.25
+"""A person's crop is larger than its box by this factor."""
+
+PAF_STRIDE = 8
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to look for people.
+
+    Args:
+        protocol: str. For EfficientHRNet: `"paper"` groups at full resolution as the papers evaluate, `"fast"` straight
+            from the network's maps.
+        flip: bool. Whether to average with the mirrored image.
+        scales: tuple of float. For EfficientHRNet: image scales to average over; needs the paper's protocol.
+        several: bool. For EfficientPose: find several people through the part affinity fields.
+        smooth: bool. For EfficientPose: blur the heatmaps before looking for their highest place.
+        max_people: int. At most so many people per image.
+        min_score: float. People with a lower score are left out.
+
+    Raises:
+        ValueError: if settings contradict each other.
+    """
+
+    protocol: str = "paper"
+    flip: bool = False
+    scales: tuple[float, ...] = (1.0,)
+    several: bool = False
+    smooth: bool = False
+    max_people: int = 30
+    min_score: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.protocol not in ("paper", "fast"):
+            raise ValueError(f"The protocol is 'paper' or 'fast'. Received: protocol={self.protocol!r}")
+        if not self.scales or min(self.scales) <= 0 or (len(self.scales) > 1 and 1 not in self.scales):
+            raise ValueError(f"Scales are positive, and one of several is 1. Received: scales={self.scales}")
+        if self.protocol == "fast" and tuple(self.scales) != (1.0,):
+            raise ValueError(f"Several scales need protocol='paper'. Received: protocol='fast', scales={self.scales}")
+        if self.max_people < 1:
+            raise ValueError(f"max_people must be at least 1. Received: max_people={self.max_people}")
+
+
+def estimate(
+    network: Network, images: Sequence[np.ndarray], settings: Settings, boxes: Sequence[np.ndarray] | None = None
+) -> list[Poses]:
+    """People in images.
+
+    Args:
+        network: `Network`.
+        images: sequence of uint8 RGB arrays of shape `(H, W, 3)`, of any sizes.
+        settings: `Settings`.
+        boxes: sequence of float arrays of shape `(N, 4)`, or None. For networks that take one person each: the left,
+            top, right and bottom of the persons in each image. None: the whole image is one person.
+
+    Returns:
+        List of `Poses`, one per image, in its pixels: the best people first, or, with boxes, in their order.
+
+    Raises:
+        ValueError: if the settings or boxes do not fit the network.
+    """
+    if boxes is not None:
+        if network.family == "efficienthrnet":
+            raise ValueError("EfficientHRNet finds people by itself. Received: boxes")
+        if len(boxes) != len(images):
+            raise ValueError(f"Boxes are given per image. Received: {len(boxes)} for {len(images)} images")
+        people = [_in_boxes(network, image, here, settings) for image, here in zip(images, boxes, strict=True)]
+    else:
+        people = [_best(poses, settings) for poses in _ESTIMATORS[network.family](network, images, settings)]
+    return [_inside(poses, image) for poses, image in zip(people, images, strict=True)]
+
+
+def _best(poses: Poses, settings: Settings) -> Poses:
+    """The best people, best first."""
+    order = np.argsort(-poses.scores, kind="stable")[: settings.max_people]
+    return poses[order[poses.scores[order] >= settings.min_score]]
+
+
+def _inside(poses: Poses, image: np.ndarray) -> Poses:
+    """No joint outside the image: networks see padding too, and sometimes find joints there."""
+    height, width = image.shape[:2]
+    keypoints = poses.keypoints.copy()
+    keypoints[..., :2] = np.clip(keypoints[..., :2], 0, (width, height))
+    return replace(poses, keypoints=keypoints, image_size=(width, height))
+
+
+def _bottom_up(network: Network, images: Sequence[np.ndarray], settings: Settings) -> list[Poses]:
+    return [_grouped(network, image, settings) for image in images]
+
+
+def _grouped(network: Network, image: np.ndarray, settings: Settings) -> Poses:
+    """EfficientHRNet on one image: at every scale, as it is and mirrored; then associative embedding."""
+    height, width = image.shape[:2]
+    geometries = {scale: _bottom_up_geometry(network, width, height, scale, settings) for scale in settings.scales}
+    outputs = []
+    for scale, geometry in geometries.items():
+        warped = geometry.warp(image)
+        batch = np.stack([warped, warped[:, ::-1]]) if settings.flip else warped[None]
+        maps = network(batch)
+        for index in range(len(batch)):
+            named = {name: maps[name][index] for name in ("heatmaps_4", "tags_4", "heatmaps_2")}
+            outputs.append(NetworkOutputs(**named, scale=scale, flipped=bool(index)))
+    geometry = geometries[1.0 if 1.0 in geometries else settings.scales[0]]
+    size = geometry.resized_width, geometry.resized_height
+    if settings.protocol == "fast":
+        # Half resolution for the heatmaps; everything else follows from their size.
+        size = size[0] // 2, size[1] // 2
+    heatmaps, tags = _maps_to_group(outputs, size, network, settings)
+    poses = decode.associative(
+        heatmaps, tags, skeleton=network.skeleton, protocol=settings.protocol, max_people=settings.max_people
+    )
+    return _to_image(poses, geometry)
+
+
+def _maps_to_group(
+    outputs: list[NetworkOutputs], size: tuple[int, int], network: Network, settings: Settings
+) -> tuple[np.ndarray, np.ndarray]:
+    if settings.protocol == "fast" and not settings.flip:
+        (only,) = outputs
+        return decode.average_strides(only.heatmaps_4, only.heatmaps_2), only.tags_4
+    return decode.aggregate(outputs, size=size, flip_permutation=network.skeleton.flip_permutation)
+
+
+def _bottom_up_geometry(network: Network, width: int, height: int, scale: float, settings: Settings) -> Geometry:
+    input_height, input_width = network.input_size
+    if not network.any_size:
+        return decode.letterbox_geometry(width, height, input_width, input_height)
+    return decode.resize_geometry(width, height, min(input_height, input_width), scale, min(settings.scales))
+
+
+def _letterboxed(network: Network, images: Sequence[np.ndarray], settings: Settings) -> list[Poses]:
+    """Networks for one person: the whole image, fitted into the input."""
+    height, width = network.input_size
+    geometries = [decode.letterbox_geometry(image.shape[1], image.shape[0], width, height) for image in images]
+    return _placed(network, images, geometries, settings)
+
+
+def _in_boxes(network: Network, image: np.ndarray, boxes: np.ndarray, settings: Settings) -> Poses:
+    """Networks for one person, each person cut out by its box."""
+    boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
+    if not np.isfinite(boxes).all() or (boxes[:, 2:] <= boxes[:, :2]).any():
+        raise ValueError(
+            f"A box is left, top, right, bottom, with right > left, bottom > top. Received: {boxes.tolist()}"
+        )
+    if not len(boxes):
+        return Poses.empty(network.skeleton)
+    geometries = [_box_geometry(network, box) for box in boxes]
+    people = _placed(network, [image] * len(boxes), geometries, replace(settings, several=False))
+    keypoints = np.concatenate([person.keypoints for person in people])
+    return Poses(keypoints, np.concatenate([person.scores for person in people]), network.skeleton)
+
+
+def _box_geometry(network: Network, box: np.ndarray) -> Geometry:
+    height, width = network.input_size
+    sides = np.maximum(box[2:] - box[:2], 1)
+    pixels = BOX_PADDING * max(sides[0] / width, sides[1] / height)
+    center = tuple((box[:2] + box[2:]) / 2)
+    return Geometry.of_region(width, height, center, (width * pixels, height * pixels))
+
+
+def _placed(
+    network: Network, images: Sequence[np.ndarray], geometries: Sequence[Geometry], settings: Settings
+) -> list[Poses]:
+    batch = np.stack([geometry.warp(image) for geometry, image in zip(geometries, images, strict=True)])
+    maps = network(batch)
+    if settings.flip:
+        if settings.several:
+            raise ValueError("Mirroring is not defined for part affinity fields. Received: flip and several")
+        maps = _averaged(maps, network(batch[:, :, ::-1]), network)
+    people = [
+        _decoded(network, {name: values[index] for name, values in maps.items()}, settings)
+        for index in range(len(images))
+    ]
+    return [_to_image(poses, geometry) for poses, geometry in zip(people, geometries, strict=True)]
+
+
+def _averaged(maps: dict[str, np.ndarray], flipped: dict[str, np.ndarray], network: Network) -> dict[str, np.ndarray]:
+    upright = flipped["heatmaps"][:, :, ::-1, list(network.skeleton.flip_permutation)]
+    if network.family == "efficientpose_nas":
+        # Strided maps of a mirrored image lie one pixel off; the paper moves them before averaging.
+        upright = np.concatenate([upright[:, :, :1], upright[:, :, :-1]], axis=2)
+    return {**maps, "heatmaps": (maps["heatmaps"] + upright) / 2}
+
+
+def _decoded(network: Network, maps: dict[str, np.ndarray], settings: Settings) -> Poses:
+    """People in one network input, in its pixels."""
+    skeleton = network.skeleton
+    if settings.several:
+        if "pafs" not in maps:
+            raise ValueError(f"Several people need part affinity fields, which {network.name!r} does not give.")
+        poses = decode.pafs(maps["heatmaps_fine"], maps["pafs"], skeleton=skeleton, max_people=settings.max_people)
+        return poses.resized((PAF_STRIDE, PAF_STRIDE))
+    if network.family == "efficientpose":
+        return decode.single_person(maps["heatmaps"], skeleton=skeleton, smooth=settings.smooth)
+    poses = decode.single_person(maps["heatmaps"], skeleton=skeleton, refine="quarter")
+    return poses.resized((4, 4))
+
+
+def _to_image(poses: Poses, geometry: Geometry) -> Poses:
+    factor = 1 / geometry.factor
+    return poses.resized((factor, factor), tuple(geometry.inverse[:, 2]))
+
+
+_ESTIMATORS: dict[str, Callable[[Network, Sequence[np.ndarray], Settings], list[Poses]]] = {
+    "efficienthrnet": _bottom_up,
+    "efficientpose": _letterboxed,
+    "efficientpose_nas": _letterboxed,
+}

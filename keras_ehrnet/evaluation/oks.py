@@ -1,0 +1,204 @@
+"""COCO's average precision of keypoints (OKS), by pycocotools, with errors that say what is wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from keras_ehrnet.data._checks import need, need_unique, numbers, plain
+from keras_ehrnet.data.coco import CocoContent, check_coco
+
+MAX_DETECTIONS = 20
+"""COCO scores the best 20 persons of each image."""
+
+
+@dataclass(frozen=True)
+class CocoScores:
+    """COCO's ten figures, as fractions; NaN where no person of that size is annotated.
+
+    Args:
+        ap: float. Average precision, mean over OKS thresholds 0.50, 0.55 ... 0.95.
+        ap50: float. Average precision at OKS 0.50.
+        ap75: float. Average precision at OKS 0.75.
+        ap_medium: float. `ap` of persons of 32 x 32 to 96 x 96 pixels.
+        ap_large: float. `ap` of larger persons.
+        ar: float. Average recall, mean over the same thresholds.
+        ar50: float. Recall at OKS 0.50.
+        ar75: float. Recall at OKS 0.75.
+        ar_medium: float. `ar` of medium persons.
+        ar_large: float. `ar` of large persons.
+        images: int. Number of images scored.
+        persons: int. Number of annotated persons that count: no crowds, at least one labelled joint.
+        detections: int. Number of results in those images.
+    """
+
+    ap: float
+    ap50: float
+    ap75: float
+    ap_medium: float
+    ap_large: float
+    ar: float
+    ar50: float
+    ar75: float
+    ar_medium: float
+    ar_large: float
+    images: int
+    persons: int
+    detections: int
+
+    def to_dict(self) -> dict[str, float | int | None]:
+        """Plain values for JSON; None where a figure is not defined."""
+        return {name: None if math.isnan(value) else value for name, value in asdict(self).items()}
+
+    def rows(self) -> list[tuple[str, str]]:
+        """A table as text: a header, then one row for each figure, in percent."""
+        names = [field.name for field in fields(self)][: len(_FIGURES)]
+        return [("figure", "percent"), *((_FIGURES[name], _percent(getattr(self, name))) for name in names)]
+
+
+_FIGURES = {
+    "ap": "AP",
+    "ap50": "AP 50",
+    "ap75": "AP 75",
+    "ap_medium": "AP medium",
+    "ap_large": "AP large",
+    "ar": "AR",
+    "ar50": "AR 50",
+    "ar75": "AR 75",
+    "ar_medium": "AR medium",
+    "ar_large": "AR large",
+}  # In the order of pycocotools.
+
+
+def oks_average_precision(
+    results: Sequence[dict],
+    annotations: str | os.PathLike | dict,
+    image_ids: Iterable[int] | None = None,
+    sigmas: Sequence[float] | None = None,
+) -> CocoScores:
+    """Average precision and recall of poses against COCO annotations.
+
+    The scoring is pycocotools', unchanged: every pair of person and result is measured on the annotation's `area`,
+    crowds and persons without joints excuse results that fall on them, 20 results count in each image.
+
+    Args:
+        results: list of dict. COCO's result format: `image_id`, `category_id`, `keypoints` (flat x, y, score), `score`.
+            May be empty.
+        annotations: path of COCO's keypoint JSON, or its content.
+        image_ids: iterable of int. Score only these images; by default all of the file, whether it has people or not.
+        sigmas: sequence of float. The joints' constants; by default those of the file's skeleton.
+
+    Returns:
+        `CocoScores`.
+
+    Raises:
+        FileNotFoundError: if there is no such annotation file.
+        ValueError: if annotations or results lack a field, name an unknown image or category, or are not finite; or if
+            the skeleton has no sigmas and none are given.
+
+    Example:
+        >>> from keras_ehrnet.evaluation import oks_average_precision
+        >>> scores = oks_average_precision(results, "person_keypoints_val2017.json")  # doctest: +SKIP
+        >>> f"{100 * scores.ap:.1f}"  # doctest: +SKIP
+        '64.8'
+    """
+    content = check_coco(annotations)
+    sigmas = content.skeleton.sigmas if sigmas is None else sigmas
+    if sigmas is None or len(sigmas) != content.skeleton.num_joints:
+        raise ValueError(
+            f"The skeleton {content.skeleton.name!r} of {content.name} needs sigmas, one for each of its "
+            f"{content.skeleton.num_joints} joints. Received: {plain(sigmas)}"
+        )
+    known = [image["id"] for image in content.images]
+    chosen = known if image_ids is None else list(image_ids)
+    _check_images(chosen, known, content.name)
+    checked = _checked_results(results, content, set(known))
+    stats = _stats(checked, content, chosen, np.asarray(sigmas, np.float64))
+    inside = set(chosen)
+    targets = (content.keypoints[..., 2] > 0).any(axis=1)
+    persons = sum(
+        entry["image_id"] in inside and bool(is_target) and not entry["iscrowd"]
+        for entry, is_target in zip(content.persons, targets, strict=True)
+    )
+    figures = {name: math.nan if value < 0 else float(value) for name, value in zip(_FIGURES, stats, strict=True)}
+    detections = sum(result["image_id"] in inside for result in checked)
+    return CocoScores(**figures, images=len(inside), persons=persons, detections=detections)
+
+
+def _check_images(chosen: list[Any], known: list[Any], name: str) -> None:
+    unknown = set(chosen) - set(known)
+    if unknown:
+        raise ValueError(f"{name} has no images of these ids. Received: {plain(sorted(unknown, key=str))}")
+    if not chosen:
+        raise ValueError(f"There must be at least one image to score. Received: none of the {len(known)} in {name}")
+    need_unique(chosen, "id", "The list of images to score")
+
+
+def _checked_results(results: Sequence[dict], content: CocoContent, known: set) -> list[dict]:
+    """Copies of the results with just the fields that count: pycocotools would write into the caller's own."""
+
+    def where(row: int) -> str:
+        return f"Result {row}"
+
+    for row, result in enumerate(results):
+        if need(result, "image_id", where(row), (int, str)) not in known:
+            raise ValueError(
+                f"{where(row)} has an 'image_id' that {content.name} has not. Received: {result['image_id']}"
+            )
+        if need(result, "category_id", where(row), int) not in content.category_ids:
+            expected = f"must have one of {content.category_ids} as 'category_id'"
+            raise ValueError(f"{where(row)} {expected}. Received: {plain(result['category_id'])}")
+    keypoints = numbers(results, "keypoints", (3 * content.skeleton.num_joints,), where)
+    scores = numbers(results, "score", (), where)
+    return [
+        {
+            "image_id": result["image_id"],
+            "category_id": result["category_id"],
+            "keypoints": keypoints[row].tolist(),
+            "score": float(scores[row]),
+        }
+        for row, result in enumerate(results)
+    ]
+
+
+def _stats(results: list[dict], content: CocoContent, image_ids: list[Any], sigmas: np.ndarray) -> np.ndarray:
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress.
+        truth = COCO()
+        truth.dataset = {
+            "info": {},
+            "images": content.images,
+            "categories": [{"id": category, "name": str(category)} for category in content.category_ids],
+            "annotations": [
+                # Counted here, so that files without `num_keypoints`, or with a wrong one, score the same.
+                {**entry, "num_keypoints": int(np.count_nonzero(joints[:, 2]))}
+                for entry, joints in zip(content.persons, content.keypoints, strict=True)
+            ],
+        }
+        truth.createIndex()
+        found = truth.loadRes(results) if results else COCO()
+        if not results:  # pycocotools cannot load an empty list.
+            found.dataset = {**truth.dataset, "annotations": []}
+            found.createIndex()
+        scorer = COCOeval(truth, found, iouType="keypoints")
+        scorer.params.imgIds = image_ids
+        scorer.params.catIds = list(content.category_ids)
+        scorer.params.maxDets = [MAX_DETECTIONS]
+        scorer.params.kpt_oks_sigmas = sigmas
+        scorer.evaluate()
+        scorer.accumulate()
+        scorer.summarize()
+    return scorer.stats
+
+
+def _percent(value: float) -> str:
+    return "-" if math.isnan(value) else f"{100 * value:.1f}"

@@ -1,0 +1,308 @@
+"""Whole evaluations: a predictor over a data set, with progress, results on disk, and going on where it stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from keras_ehrnet.data import read_coco, read_lspet, read_mpii
+from keras_ehrnet.data.annotations import Dataset, Sample
+from keras_ehrnet.evaluation.oks import CocoScores, oks_average_precision
+from keras_ehrnet.evaluation.pck import PckScores, pck, pckh, torso_lengths
+from keras_ehrnet.models.variants import FAMILIES
+from keras_ehrnet.poses import Poses
+from keras_ehrnet.skeletons import COCO_17, LSP_14, MPII_16, Skeleton
+
+if TYPE_CHECKING:
+    from keras_ehrnet.predictor import PosePredictor
+
+Record = dict[str, Any]
+PathLike = str | os.PathLike
+
+
+def coco(
+    predictor: PosePredictor,
+    images: PathLike,
+    annotations: PathLike,
+    *,
+    output: PathLike | None = None,
+    limit: int | None = None,
+    progress: bool = True,
+) -> CocoScores:
+    """COCO's average precision of a predictor, under its own settings (protocol, mirroring, scales).
+
+    Networks that take one person each are given the annotated boxes.
+
+    Args:
+        predictor: `PosePredictor` of COCO's 17 keypoints.
+        images: folder of the images.
+        annotations: COCO's keypoint JSON.
+        output: folder or None. Receives `results.json` in COCO's format and `scores.json`; run again with the same
+            folder, an interrupted evaluation goes on where it stopped.
+        limit: int or None. Only so many images.
+        progress: bool. Whether to show a progress bar.
+
+    Returns:
+        `CocoScores`.
+
+    Raises:
+        ValueError: if the predictor has other keypoints, or the folder belongs to another evaluation.
+    """
+    _require_skeleton(predictor, COCO_17)
+    dataset = _limited(read_coco(annotations, images), limit)
+    predict = _boxed(predictor) if FAMILIES[predictor.network.family].top_down else _whole(predictor)
+    records = _records(predictor, dataset, predict, output, progress)
+    results = [result for sample in dataset for result in _coco_results(records, sample)]
+    scores = oks_average_precision(results, annotations, image_ids=[sample.image_id for sample in dataset])
+    _write_results(output, results, scores)
+    return scores
+
+
+def mpii(
+    predictor: PosePredictor,
+    images: PathLike,
+    annotations: PathLike,
+    *,
+    output: PathLike | None = None,
+    limit: int | None = None,
+    skip_missing: bool = False,
+    progress: bool = True,
+) -> PckScores:
+    """MPII's PCKh@0.5 and @0.1 of a predictor, every person cut out by its annotated centre and scale.
+
+    Args:
+        predictor: `PosePredictor` of MPII's 16 keypoints.
+        images: folder of the images.
+        annotations: JSON of persons.
+        output: folder or None. Receives `results.json` and `scores.json`; serves to go on after an interruption.
+        limit: int or None. Only so many images.
+        skip_missing: bool. Whether to leave out persons whose image is missing.
+        progress: bool. Whether to show a progress bar.
+
+    Returns:
+        `PckScores`.
+
+    Raises:
+        ValueError: if the predictor has other keypoints, or the folder belongs to another evaluation.
+    """
+    _require_skeleton(predictor, MPII_16)
+    dataset = _limited(read_mpii(annotations, images, skip_missing=skip_missing), limit)
+    records = _records(predictor, dataset, _boxed(predictor), output, progress)
+    predicted = _aligned(records, dataset, MPII_16)
+    truth = dataset.joints
+    scores = pckh(predicted, truth[..., :2], truth[..., 2], dataset.head_sizes)
+    _write_results(output, _all_records(records, dataset), scores)
+    return scores
+
+
+def lspet(
+    predictor: PosePredictor,
+    annotations: PathLike,
+    *,
+    images: PathLike | None = None,
+    output: PathLike | None = None,
+    limit: int | None = None,
+    threshold: float = 0.2,
+    progress: bool = True,
+) -> PckScores:
+    """PCK of a predictor on Leeds Sports Pose extended, relative to the torso, every image being one person.
+
+    Args:
+        predictor: `PosePredictor`; joints that its skeleton lacks are not measured.
+        annotations: JSON of images.
+        images: zip archive or folder; by default the archive beside the annotations.
+        output: folder or None. Receives `results.json` and `scores.json`; serves to go on after an interruption.
+        limit: int or None. Only so many images.
+        threshold: float. Part of the torso's length.
+        progress: bool. Whether to show a progress bar.
+
+    Returns:
+        `PckScores` over the joints of LSP.
+
+    Raises:
+        ValueError: if the folder belongs to another evaluation.
+    """
+    dataset = _limited(read_lspet(annotations, images), limit)
+    records = _records(predictor, dataset, _whole(predictor), output, progress)
+    mapping = predictor.network.skeleton.mapping_to(LSP_14)
+    predicted = _aligned(records, dataset, predictor.network.skeleton)
+    known = np.array([source is not None for source in mapping])
+    predicted = predicted[:, [source or 0 for source in mapping]]
+    truth = dataset.joints
+    # Whether a person counts depends on its labels alone, whatever the predictor can find.
+    scores = pck(
+        predicted,
+        truth[..., :2],
+        truth[..., 2] * known,
+        torso_lengths(truth[..., :2], truth[..., 2]),
+        threshold=threshold,
+        skeleton=LSP_14,
+    )
+    _write_results(output, _all_records(records, dataset), scores)
+    return scores
+
+
+def _require_skeleton(predictor: PosePredictor, skeleton: Skeleton) -> None:
+    own = predictor.network.skeleton
+    if own.joint_names != skeleton.joint_names:
+        raise ValueError(
+            f"This data set is scored with the joints of {skeleton.name!r}. "
+            f"Received: model {predictor.network.name!r} with those of {own.name!r}"
+        )
+
+
+def _limited(dataset: Dataset, limit: int | None) -> Dataset:
+    if limit is None:
+        return dataset
+    return replace(dataset, samples=dataset.samples[:limit])
+
+
+Predict = Callable[[np.ndarray, Sample], Poses]
+
+
+def _whole(predictor: PosePredictor) -> Predict:
+    """People in the whole image."""
+    return lambda image, sample: predictor(image)
+
+
+def _boxed(predictor: PosePredictor) -> Predict:
+    """People by the boxes of a sample's targets, one result each, in their order."""
+    return lambda image, sample: predictor(image, boxes=np.array([person.box for person in sample.targets]))
+
+
+def _records(
+    predictor: PosePredictor, dataset: Dataset, predict: Predict, output: PathLike | None, progress: bool
+) -> dict[Any, list[Record]]:
+    """The people found in every image: as keypoints and score; from the journal where it has them already."""
+    journal = _Journal(Path(output), _fingerprint(predictor, dataset)) if output else None
+    records = dict(journal.records) if journal else {}
+    todo = [sample for sample in dataset if sample.image_id not in records]
+    with _bar(progress, dataset.name, len(dataset), len(dataset) - len(todo)) as advance:
+        for sample in todo:
+            poses = predict(sample.read(), sample)
+            people = [
+                {"keypoints": person.astype(float).round(4).tolist(), "score": float(score)}
+                for person, score in zip(poses.keypoints, poses.scores, strict=True)
+            ]
+            records[sample.image_id] = people
+            if journal:
+                journal.add(sample.image_id, people)
+            advance()
+    return records
+
+
+def _fingerprint(predictor: PosePredictor, dataset: Dataset) -> Record:
+    """What must be the same for a journal to be taken up again."""
+    settings = {
+        name: list(value) if isinstance(value, tuple) else value for name, value in asdict(predictor.settings).items()
+    }
+    return {
+        "model": predictor.network.name,
+        "input": list(predictor.network.input_size),
+        "settings": settings,
+        "data": dataset.name,
+    }
+
+
+class _Journal:
+    """A file of what was found so far, one image per line, so that nothing is lost when a run is interrupted."""
+
+    def __init__(self, folder: Path, fingerprint: Record) -> None:
+        self._path = folder / "journal.jsonl"
+        self.records: dict[Any, list[Record]] = {}
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if self._path.exists():
+                self._read(fingerprint)
+            else:
+                self._path.write_text(json.dumps(fingerprint) + "\n")
+        except OSError as error:
+            raise ValueError(f"Results cannot be written ({error.strerror}). Received: {folder}") from error
+
+    def _read(self, fingerprint: Record) -> None:
+        lines = self._path.read_text().splitlines(keepends=True)
+        if not lines or json.loads(lines[0]) != fingerprint:
+            raise ValueError(
+                f"{self._path.parent} holds another evaluation ({lines[0].strip() if lines else 'empty'}): choose "
+                f"another folder, or delete it. Received: {json.dumps(fingerprint)}"
+            )
+        # An interruption can cut the last line short; that image is done again.
+        whole = [line for line in lines if line.endswith("\n")]
+        if len(whole) < len(lines):
+            self._path.write_text("".join(whole))
+        for line in whole[1:]:
+            entry = json.loads(line)
+            self.records[entry["image_id"]] = entry["people"]
+
+    def add(self, image_id: Any, people: list[Record]) -> None:
+        with self._path.open("a") as file:
+            file.write(json.dumps({"image_id": image_id, "people": people}) + "\n")
+
+
+class _bar:  # noqa: N801
+    """A progress bar with rate and time left, or nothing."""
+
+    def __init__(self, shown: bool, title: str, total: int, done: int) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        rate = TextColumn("{task.fields[rate]}")
+        self._progress = Progress(*columns, rate, TimeRemainingColumn(), disable=not shown)
+        self._task = self._progress.add_task(title, total=total, completed=done, rate="")
+
+    def __enter__(self) -> Callable[[], None]:
+        self._progress.start()
+        return self._advance
+
+    def __exit__(self, *exception: object) -> None:
+        self._progress.stop()
+
+    def _advance(self) -> None:
+        speed = self._progress.tasks[0].speed
+        self._progress.update(self._task, advance=1, rate=f"{speed:.1f} images/s" if speed else "")
+
+
+def _coco_results(records: dict[Any, list[Record]], sample: Sample) -> list[Record]:
+    return [
+        {
+            "image_id": sample.image_id,
+            "category_id": 1,
+            "keypoints": [value for point in person["keypoints"] for value in point],
+            "score": person["score"],
+        }
+        for person in records[sample.image_id]
+    ]
+
+
+def _aligned(records: dict[Any, list[Record]], dataset: Dataset, skeleton: Skeleton) -> np.ndarray:
+    """One result for every person to find, `(N, K, 2)`; NaN where there is none or a joint was not found."""
+    rows = []
+    for sample in dataset:
+        people = records[sample.image_id]
+        for index in range(len(sample.targets)):
+            points = np.full((skeleton.num_joints, 2), np.nan)
+            if index < len(people):
+                found = np.array(people[index]["keypoints"])
+                points = np.where(found[:, 2:] > 0, found[:, :2], np.nan)
+            rows.append(points)
+    return np.array(rows).reshape(-1, skeleton.num_joints, 2)
+
+
+def _all_records(records: dict[Any, list[Record]], dataset: Dataset) -> list[Record]:
+    return [{"image_id": sample.image_id, "people": records[sample.image_id]} for sample in dataset]
+
+
+def _write_results(output: PathLike | None, results: list[Record], scores: CocoScores | PckScores) -> None:
+    if output is None:
+        return
+    for name, content in (("results.json", results), ("scores.json", scores.to_dict())):
+        path = Path(output) / name
+        partial = path.with_name(f".{name}.part")
+        partial.write_text(json.dumps(content))
+        os.replace(partial, path)

@@ -1,0 +1,1 @@
+"""Builders of networks from scaling coefficients."""

@@ -1,0 +1,176 @@
+"""Every model of the papers by name: how to build it, and what its paper says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from keras_ehrnet.errors import suggestion
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclass(frozen=True)
+class Family:
+    """One of the published systems.
+
+    Args:
+        title: str. Its name in print.
+        paper: str. Where it was published.
+        top_down: bool. Whether it takes images of one person.
+        counts: str. What the paper's parameters and FLOPs count, in one sentence.
+    """
+
+    title: str
+    paper: str
+    top_down: bool
+    counts: str
+
+
+FAMILIES: dict[str, Family] = {
+    "efficienthrnet": Family(
+        "EfficientHRNet",
+        "arXiv 2007.08090",
+        False,
+        "The paper counts the backbone's parameters twice, and multiply-adds with the transposed convolution at its "
+        "output resolution.",
+    ),
+    "efficientpose": Family(
+        "EfficientPose",
+        "arXiv 2004.12186",
+        True,
+        "The paper counts all weights, batch-norm statistics included, of the network without its intermediate "
+        "outputs, and two operations per multiply-add.",
+    ),
+    "efficientpose_nas": Family(
+        "EfficientPose-A/B/C",
+        "doi 10.1007/s41095-021-0214-z",
+        True,
+        "The paper counts multiply-adds with transposed convolutions at their output resolution.",
+    ),
+    "efficientnet": Family("EfficientNet", "arXiv 2007.08090", True, "The paper counts trainable parameters."),
+}
+
+# Names of outputs that only one family has, asked in this order.
+_FAMILY_BY_OUTPUT = {"heatmaps_4": "efficienthrnet", "heatmaps_fine": "efficientpose", "heatmaps": "efficientpose_nas"}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One model of the papers.
+
+    Args:
+        family: str. Key of `FAMILIES`.
+        build: callable. Takes the builder's keyword arguments and returns a `keras.Model`.
+        input_size: tuple (height, width) of the paper, in pixels.
+        parameters: float or None. The paper's figure, in millions.
+        flops: float or None. The paper's figure, in billions.
+        score: str. The paper's accuracy, with its measure.
+    """
+
+    family: str
+    build: Callable[..., keras.Model]
+    input_size: tuple[int, int]
+    parameters: float | None
+    flops: float | None
+    score: str
+
+
+def _efficienthrnet(phi: int, **options: object) -> keras.Model:
+    from keras_ehrnet.models.efficienthrnet import EfficientHRNet
+
+    return EfficientHRNet(phi, **options)
+
+
+def _efficientpose(variant: str, **options: object) -> keras.Model:
+    from keras_ehrnet.models.efficientpose import EfficientPose
+
+    return EfficientPose(variant, **options)
+
+
+def _efficientpose_nas(variant: str, **options: object) -> keras.Model:
+    from keras_ehrnet.models.efficientpose_nas import EfficientPoseNAS
+
+    return EfficientPoseNAS(variant, **options)
+
+
+def _efficientnet(phi: int, **options: object) -> keras.Model:
+    from keras_ehrnet.models.efficientnet import EfficientNet
+
+    return EfficientNet(phi, **options)
+
+
+_EFFICIENTHRNET_PAPER = (
+    (0, 23.3, 25.6, 64.8),
+    (-1, 16.0, 14.2, 59.2),
+    (-2, 10.3, 7.7, 52.9),
+    (-3, 6.9, 4.2, 44.8),
+    (-4, 3.7, 2.1, 35.7),
+)
+_EFFICIENTPOSE_PAPER = (
+    ("RT", 224, 0.46, 0.87, "82.88 / 23.56"),
+    ("I", 256, 0.72, 1.67, "85.18 / 26.49"),
+    ("II", 368, 1.73, 7.70, "88.18 / 30.17"),
+    ("III", 480, 3.23, 23.35, "89.51 / 30.90"),
+    ("IV", 600, 6.56, 72.89, "89.75 / 35.63"),
+    ("RT_LITE", 224, 0.40, 0.86, "80.6 / 23.1"),
+    ("I_LITE", 256, 0.59, 1.54, "83.7 / 27.7"),
+    ("II_LITE", 368, 1.46, 7.25, "87.1 / 30.8"),
+)
+_EFFICIENTPOSE_NAS_PAPER = (("A", 1.3, 0.5, 66.5), ("B", 3.3, 1.1, 71.1), ("C", 5.0, 1.6, 71.3))
+# The paper prints 1.3M for B-4, which is its count with 100 classes.
+_EFFICIENTNET_PAPER = ((0, 5.3, 75.0), (-1, 4.5, 73.8), (-2, 3.4, 71.3), (-3, 2.8, 68.5), (-4, 1.3, 65.6))
+_EFFICIENTNET_SIDES = {0: 224, -1: 195, -2: 170, -3: 145, -4: 128}
+
+
+def _all_variants() -> dict[str, Variant]:
+    variants: dict[str, Variant] = {}
+    for phi, parameters, flops, score in _EFFICIENTHRNET_PAPER:
+        build, side = partial(_efficienthrnet, phi), 512 + 32 * phi
+        variants[f"h{phi}"] = Variant("efficienthrnet", build, (side, side), parameters, flops, f"AP {score}")
+    for name, side, parameters, flops, score in _EFFICIENTPOSE_PAPER:
+        key, build = f"efficientpose-{name.lower().replace('_', '-')}", partial(_efficientpose, name)
+        variants[key] = Variant("efficientpose", build, (side, side), parameters, flops, f"PCKh@50/@10 {score}")
+    for name, parameters, flops, score in _EFFICIENTPOSE_NAS_PAPER:
+        key, build = f"efficientpose-{name.lower()}", partial(_efficientpose_nas, name)
+        variants[key] = Variant("efficientpose_nas", build, (256, 192), parameters, flops, f"AP {score}")
+    for phi, parameters, score in _EFFICIENTNET_PAPER:
+        build, side = partial(_efficientnet, phi), _EFFICIENTNET_SIDES[phi]
+        variants[f"efficientnet-b{phi}"] = Variant(
+            "efficientnet", build, (side, side), parameters, None, f"top-1 {score}"
+        )
+    return variants
+
+
+VARIANTS: dict[str, Variant] = _all_variants()
+
+
+def variant(name: str) -> Variant:
+    """The model of that name.
+
+    Raises:
+        ValueError: for an unknown name; the message names the nearest known one.
+
+    Example:
+        >>> from keras_ehrnet.models.variants import variant
+        >>> variant("h-2").input_size
+        (448, 448)
+    """
+    if name not in VARIANTS:
+        raise ValueError(f"Unknown model. {suggestion(name, VARIANTS)} Received: {name!r}")
+    return VARIANTS[name]
+
+
+def family_of(output_names: object) -> str:
+    """Which family a network belongs to, told by the names of its outputs; a classifier has none.
+
+    Example:
+        >>> from keras_ehrnet.models.variants import family_of
+        >>> family_of({"heatmaps_4", "tags_4", "heatmaps_2"})
+        'efficienthrnet'
+    """
+    names = set(output_names) if isinstance(output_names, (dict, list, tuple, set)) else set()
+    return next((family for output, family in _FAMILY_BY_OUTPUT.items() if output in names), "efficientnet")

@@ -1,0 +1,155 @@
+"""Networks as a predictor sees them: images in, named maps out, whatever runs them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from keras_ehrnet import skeletons
+from keras_ehrnet.errors import suggestion
+from keras_ehrnet.models.variants import VARIANTS, family_of
+from keras_ehrnet.skeletons import Skeleton
+
+if TYPE_CHECKING:
+    import keras
+
+
+class Network(Protocol):
+    """What a predictor needs of a network.
+
+    Attributes:
+        name: str. For people to read.
+        family: str. Key of `keras_ehrnet.models.variants.FAMILIES`; decides how its maps are decoded.
+        skeleton: `Skeleton` of its keypoints.
+        input_size: tuple (height, width) that it was made for, in pixels.
+        any_size: bool. Whether it takes other sizes too.
+    """
+
+    name: str
+    family: str
+    skeleton: Skeleton
+    input_size: tuple[int, int]
+    any_size: bool
+
+    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Maps for a batch of uint8 RGB images of shape `(B, H, W, 3)`."""
+
+
+class KerasNetwork:
+    """A Keras model behind the interface of `Network`.
+
+    Args:
+        model: `keras.Model` with preprocessing in its graph, from one of this package's builders.
+        skeleton: `Skeleton`, or None for the one that the number of keypoints suggests.
+        input_size: tuple (height, width), or None for the model's own, or its paper's.
+
+    Raises:
+        ValueError: if the model gives no heatmaps, or its size is not known.
+    """
+
+    def __init__(
+        self, model: keras.Model, skeleton: Skeleton | None = None, input_size: tuple[int, int] | None = None
+    ) -> None:
+        outputs = model.output if isinstance(model.output, dict) else {}
+        heatmaps = outputs.get("heatmaps", outputs.get("heatmaps_4"))
+        if heatmaps is None:
+            raise ValueError(
+                "A pose network has an output named 'heatmaps' or 'heatmaps_4'. "
+                f"Received: model {model.name!r} with outputs {sorted(outputs) or model.output_names}"
+            )
+        self.model = model
+        self.name = model.name
+        self.family = family_of(outputs)
+        self.skeleton = skeleton or skeletons.generic(heatmaps.shape[-1])
+        if self.skeleton.num_joints != heatmaps.shape[-1]:
+            raise ValueError(
+                f"Model {model.name!r} has {heatmaps.shape[-1]} keypoints. "
+                f"Received: skeleton {self.skeleton.name!r} with {self.skeleton.num_joints}"
+            )
+        own_size = tuple(model.input_shape[1:3])
+        self.any_size = None in own_size
+        self.input_size = input_size or _usual_size(model, own_size)
+
+    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        outputs = self.model.predict_on_batch(images)
+        return {name: np.asarray(maps, np.float32) for name, maps in outputs.items()}
+
+
+def _usual_size(model: keras.Model, own_size: tuple[int | None, int | None]) -> tuple[int, int]:
+    if None not in own_size:
+        return own_size
+    if model.name in VARIANTS:
+        return VARIANTS[model.name].input_size
+    raise ValueError(
+        f"Model {model.name!r} takes images of any size: say which with input_size=(height, width). "
+        f"Received: input shape {model.input_shape}"
+    )
+
+
+def load(
+    source: str | Path | keras.Model,
+    *,
+    weights: object = None,
+    skeleton: Skeleton | None = None,
+    input_size: tuple[int, int] | None = None,
+) -> Network:
+    """A network from a model of the papers by name, from a file, or from a model in hand.
+
+    Args:
+        source: `keras.Model`, the path of a `.keras` file, or a name such as `"h-2"` or `"efficientpose-rt"`.
+        weights: what `keras_ehrnet.weights.load` takes; None: for a name, the published weights if there are any.
+        skeleton: `Skeleton`, or None for the one that fits.
+        input_size: tuple (height, width), or None for the usual one.
+
+    Returns:
+        `Network`.
+
+    Raises:
+        ValueError: if there is no such model or file, or no weights for it.
+    """
+    import keras
+
+    if isinstance(source, keras.Model):
+        model = source
+    elif str(source) in VARIANTS:
+        model = _named(str(source), weights)
+        weights = None
+    else:
+        model = _read(Path(source))
+    if weights is not None:
+        from keras_ehrnet import weights as weights_module
+
+        weights_module.load(model, weights)
+    return KerasNetwork(model, skeleton, input_size)
+
+
+def _named(name: str, weights: object) -> keras.Model:
+    from keras_ehrnet.weights import REGISTRY
+
+    if weights is None and name not in REGISTRY:
+        raise ValueError(
+            f"No weights with a licence to share are published for {name!r}. Pass your own copy as weights=..., or "
+            f"choose a model that has them: {', '.join(sorted(REGISTRY))}."
+        )
+    return VARIANTS[name].build(weights=name if weights is None else weights)
+
+
+def _read(path: Path) -> keras.Model:
+    import keras
+
+    if not path.is_file():
+        raise ValueError(
+            f"There is no model or file of that name. {suggestion(str(path), VARIANTS)} Received: {str(path)!r}"
+        )
+    if path.suffix != ".keras":
+        raise ValueError(
+            "A model file ends in .keras; weights alone need the name of their model beside them. "
+            f"Received: {str(path)!r}"
+        )
+    try:
+        return keras.models.load_model(path, compile=False)
+    except (ValueError, OSError, KeyError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"This model file cannot be read ({reason}). Received: {str(path)!r}") from error

@@ -1,0 +1,159 @@
+"""One object for images, batches, folders, videos and cameras."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from keras_ehrnet import networks
+from keras_ehrnet.data.images import ImageError, list_images, read_image
+from keras_ehrnet.estimation import Settings, estimate
+from keras_ehrnet.networks import Network
+from keras_ehrnet.poses import Poses
+from keras_ehrnet.skeletons import Skeleton
+
+if TYPE_CHECKING:
+    import keras
+
+    from keras_ehrnet.video import VideoReport
+
+Image = str | os.PathLike | np.ndarray
+BATCH_SIZE = 8
+
+
+@dataclass(frozen=True)
+class FileResult:
+    """What became of one image file.
+
+    Args:
+        path: Path of the file.
+        poses: `Poses`, or None where the file could not be read.
+        error: str, or None. Why not.
+    """
+
+    path: Path
+    poses: Poses | None
+    error: str | None = None
+
+
+class PosePredictor:
+    """Finds people, whatever the network and wherever the images come from.
+
+    Args:
+        network: `Network`, as `keras_ehrnet.networks.load` gives it, or a `keras.Model` of this package.
+        settings: keyword arguments of `keras_ehrnet.estimation.Settings`: `protocol`, `flip`, `scales`, `several`,
+            `smooth`, `max_people`, `min_score`.
+
+    Example:
+        >>> import numpy as np, keras_ehrnet as ke
+        >>> predictor = ke.PosePredictor(ke.EfficientPose("RT"))
+        >>> predictor(np.zeros((480, 640, 3), np.uint8)).keypoints.shape
+        (1, 16, 3)
+    """
+
+    def __init__(self, network: Network | keras.Model, **settings: object) -> None:
+        self.network = network if hasattr(network, "family") else networks.load(network)
+        self.settings = Settings(**settings)
+
+    @classmethod
+    def load(
+        cls,
+        source: str | Path | keras.Model,
+        *,
+        weights: object = None,
+        skeleton: Skeleton | None = None,
+        input_size: tuple[int, int] | None = None,
+        **settings: object,
+    ) -> PosePredictor:
+        """A predictor from a model of the papers by name, from a file, or from a model in hand.
+
+        Args:
+            source: name such as `"efficientpose-rt"` or `"h-2"`, path of a `.keras` file, or `keras.Model`.
+            weights: what `keras_ehrnet.weights.load` takes; None: for a name, the published weights.
+            skeleton: `Skeleton`, or None for the one that fits the number of keypoints.
+            input_size: tuple (height, width) in pixels, or None for the model's own.
+            settings: see the class.
+
+        Returns:
+            `PosePredictor`.
+
+        Raises:
+            ValueError: if there is no such model, file or weights.
+        """
+        network = networks.load(source, weights=weights, skeleton=skeleton, input_size=input_size)
+        return cls(network, **settings)
+
+    def __call__(
+        self, images: Image | Sequence[Image], boxes: np.ndarray | Sequence[np.ndarray] | None = None
+    ) -> Poses | list[Poses]:
+        """People in one image, or in several.
+
+        Args:
+            images: the path of an image, an array of shape `(H, W, 3)` (uint8 or float in [0, 255], RGB); or a list of
+                these, an array of shape `(B, H, W, 3)`, a folder, or a pattern such as `"photos/*.jpg"`.
+            boxes: float array of shape `(N, 4)`, or a list of them for several images. For networks that take one
+                person each: left, top, right, bottom of every person, in pixels.
+
+        Returns:
+            `Poses` for one image; for several, a list of them.
+
+        Raises:
+            ImageError: if an image cannot be read.
+            FileNotFoundError: if there is no such file.
+        """
+        if _is_several(images):
+            listed = list(images) if not isinstance(images, (str, os.PathLike)) else list_images(images)
+            return [poses for batch, here in _batches(listed, boxes) for poses in self._batch(batch, here)]
+        return self._batch([images], None if boxes is None else [boxes])[0]
+
+    def _batch(self, sources: Sequence[Image], boxes: Sequence[np.ndarray] | None = None) -> list[Poses]:
+        images = [read_image(source) for source in sources]
+        people = estimate(self.network, images, self.settings, boxes)
+        return [replace(poses, image=image) for poses, image in zip(people, images, strict=True)]
+
+    def files(self, paths: Iterable[str | Path]) -> Iterator[FileResult]:
+        """People in image files, one after the other; a file that cannot be read does not stop the others.
+
+        Args:
+            paths: iterable of paths of image files.
+
+        Yields:
+            `FileResult`, in the order of the paths.
+        """
+        for path in map(Path, paths):
+            try:
+                yield FileResult(path, self._batch([path])[0])
+            except (ImageError, OSError) as error:
+                yield FileResult(path, None, str(error))
+
+    def video(self, source: str | Path | int, **options: object) -> VideoReport:
+        """People in every frame of a video file or camera; see `keras_ehrnet.video.process` for the options."""
+        from keras_ehrnet import video
+
+        return video.process(self, source, **options)
+
+    def __repr__(self) -> str:
+        height, width = self.network.input_size
+        return f"PosePredictor({self.network.name}, {self.network.skeleton.name}, input {width}x{height})"
+
+
+def _is_several(images: Image | Sequence[Image]) -> bool:
+    if isinstance(images, (str, os.PathLike)):
+        return Path(images).is_dir() or (not Path(images).exists() and any(sign in str(images) for sign in "*?["))
+    return not isinstance(images, np.ndarray) or images.ndim == 4
+
+
+def _batches(
+    images: Sequence[Image], boxes: Sequence[np.ndarray] | None
+) -> Iterator[tuple[list[Image], list[np.ndarray] | None]]:
+    if boxes is not None and len(boxes) != len(images):
+        raise ValueError(f"Boxes are given per image. Received: {len(boxes)} for {len(images)} images")
+    for start in range(0, len(images), BATCH_SIZE):
+        end = start + BATCH_SIZE
+        yield list(islice(images, start, end)), None if boxes is None else list(boxes[start:end])

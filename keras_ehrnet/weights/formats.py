@@ -1,0 +1,180 @@
+"""Reading weight files: every format becomes a mapping from tensor names to arrays."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import re
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from keras_ehrnet.weights import layouts, registry
+
+if TYPE_CHECKING:
+    import h5py
+    import keras
+
+
+class WeightsError(ValueError):
+    """Weights that cannot be read, or do not fit the model."""
+
+
+@dataclass(frozen=True)
+class Tensors:
+    """What a weight file holds.
+
+    Args:
+        values: mapping of tensor name to array.
+        slots: callable. Which of them fills which weight of a model.
+        origin: str. Where they come from, for messages.
+    """
+
+    values: Mapping[str, np.ndarray]
+    slots: Callable[[keras.Model], Iterator[layouts.Slot]]
+    origin: str
+
+
+HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+ZIP_SIGNATURE = b"PK\x03\x04"
+PICKLE_SIGNATURE = b"\x80"
+
+
+def read(path: Path) -> Tensors:
+    """Reads a weight file of any known format, told by its content.
+
+    Args:
+        path: Path of a `.weights.h5` or `.keras` file of this package, an official EfficientPose `.h5`, or a PyTorch
+            checkpoint.
+
+    Returns:
+        `Tensors`.
+
+    Raises:
+        WeightsError: if the file is none of these, or is damaged; the message tells its checksum.
+    """
+    if not path.is_file():
+        raise WeightsError(f"A weights file is needed. Received: {path}, which is not a file")
+    with path.open("rb") as file:
+        start = file.read(8)
+    try:
+        if start == HDF5_SIGNATURE:
+            return _read_hdf5(path, str(path))
+        if start.startswith(ZIP_SIGNATURE):
+            return _read_zip(path)
+        if start.startswith(PICKLE_SIGNATURE):
+            return _read_torch(path)
+    except (OSError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise WeightsError(_damaged(path, str(error))) from error
+    raise WeightsError(_damaged(path, "it is neither HDF5, nor a .keras archive, nor a PyTorch file"))
+
+
+def from_mapping(mapping: Mapping[str, Any], origin: str = "the mapping") -> Tensors:
+    """Tensors of a published PyTorch state dict, given as name -> array.
+
+    Wrappers (`state_dict`, `model`) are opened and `module.` prefixes removed.
+    """
+    for wrapper in ("state_dict", "model_state_dict", "model"):
+        inner = mapping.get(wrapper)
+        if isinstance(inner, Mapping):
+            return from_mapping(inner, origin)
+    values = {layouts.canonical_torch_name(str(name)): _array(name, value) for name, value in mapping.items()}
+    return Tensors(values, layouts.torch_slots, origin)
+
+
+def sha256(path: Path) -> str:
+    """Checksum of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _array(name: str, value: Any) -> np.ndarray:
+    array = value.detach().cpu().numpy() if hasattr(value, "detach") else np.asarray(value)
+    if array.dtype == object:
+        raise WeightsError(
+            f"Every entry of a state dict must be an array. Received: {name!r} of {type(value).__name__}"
+        )
+    return array
+
+
+def _damaged(path: Path, reason: str) -> str:
+    checksum, size = sha256(path), path.stat().st_size
+    known = next((entry for entry in registry.REGISTRY.values() if entry.file_name == path.name), None)
+    expected = ""
+    if known is not None and known.sha256 and known.sha256 != checksum:
+        expected = f"; the published file of that name has sha256 {known.sha256} and {known.size} bytes"
+    return f"{path} is not a readable weights file: {reason} (sha256 {checksum}, {size} bytes{expected})"
+
+
+def _read_hdf5(file: Any, origin: str) -> Tensors:
+    import h5py
+
+    with h5py.File(file, "r") as archive:
+        if "model_weights" in archive:
+            return Tensors(_legacy_tensors(archive["model_weights"]), layouts.efficientpose_slots, origin)
+        if "layer_names" in archive.attrs:
+            return Tensors(_legacy_tensors(archive), layouts.efficientpose_slots, origin)
+        if "layers" in archive:
+            return Tensors(_own_tensors(archive["layers"], origin), layouts.own_slots, origin)
+    raise WeightsError(f"{origin} is an HDF5 file, but holds no weights of Keras")
+
+
+def _legacy_tensors(group: h5py.Group) -> dict[str, np.ndarray]:
+    """Tensors of a file of Keras 2, as `layer/weight`, without the part that names the Lite backbone."""
+    values = {}
+    for layer in _decoded(group.attrs["layer_names"]):
+        for weight in _decoded(group[layer].attrs["weight_names"]):
+            name = re.sub(r"^efficientnet-lite\d/model/", "", layer)
+            values[f"{name}/{weight.rsplit('/', 1)[-1].removesuffix(':0')}"] = group[layer][weight][()]
+    return values
+
+
+def _decoded(names: Any) -> list[str]:
+    return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
+
+
+def _own_tensors(group: h5py.Group, origin: str) -> dict[str, np.ndarray]:
+    values = {}
+    for layer in group.values():
+        variables = layer.get("vars", {})
+        for index, value in variables.items():
+            if "name" not in variables.attrs:
+                raise WeightsError(f"{origin} does not name its layers: save it again with a newer Keras")
+            values[f"{variables.attrs['name']}/{index}"] = value[()]
+    return values
+
+
+def _read_zip(path: Path) -> Tensors:
+    with zipfile.ZipFile(path) as archive:
+        members = archive.namelist()
+        if "model.weights.h5" in members:
+            with archive.open("model.weights.h5") as file:
+                return _read_hdf5(file, str(path))
+    if any(member.endswith("data.pkl") for member in members):
+        return _read_torch(path)
+    raise WeightsError(_damaged(path, "it is an archive, but holds neither Keras nor PyTorch weights"))
+
+
+def _read_torch(path: Path) -> Tensors:
+    try:
+        import torch
+    except ImportError as error:
+        raise WeightsError(
+            f"Reading the PyTorch file {path} needs torch: run  pip install 'keras-ehrnet[torch]'"
+        ) from error
+    try:
+        # weights_only: tensors and containers, never code that a pickle could smuggle in.
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, ValueError, pickle.UnpicklingError) as error:
+        reason = "PyTorch refuses it: " + str(error).strip().splitlines()[0]
+        raise WeightsError(_damaged(path, reason)) from error
+    if not isinstance(checkpoint, Mapping):
+        raise WeightsError(f"{path} holds no state dict. Received: {type(checkpoint).__name__}")
+    return from_mapping(checkpoint, str(path))

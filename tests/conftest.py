@@ -1,0 +1,48 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def reference() -> Path:
+    """The folder with golden outputs, official weights and real images; tests that need it skip without."""
+    folder = Path(os.environ.get("KERAS_EHRNET_REFERENCE", ROOT / ".." / "shared")).resolve()
+    if (folder / "reference").is_dir():
+        return folder
+    if os.environ.get("CI"):
+        pytest.fail(f"Under CI the reference data must be there. Received: KERAS_EHRNET_REFERENCE={folder}")
+    pytest.skip(f"no reference data at {folder}: set KERAS_EHRNET_REFERENCE to its folder")
+
+
+@pytest.fixture(scope="session")
+def deterministic_tensor(reference: Path):
+    """The function (name, shape) -> array that made the weights of the network goldens."""
+    spec = importlib.util.spec_from_file_location("deterministic", reference / "reference/deterministic_weights.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.tensor
+
+
+@pytest.fixture(scope="session")
+def golden_input():
+    """The normalised image that the network goldens were computed from."""
+
+    def make(height: int, width: int) -> np.ndarray:
+        generator = np.random.Generator(np.random.PCG64(7))
+        return generator.standard_normal((1, height, width, 3)).astype("float32")
+
+    return make
+
+
+def relative_difference(actual: np.ndarray, expected: np.ndarray) -> float:
+    """Largest absolute difference, relative to the standard deviation of what is expected."""
+    return float(np.abs(np.asarray(actual) - expected).max() / expected.std())

@@ -1,0 +1,128 @@
+"""Several people from part affinity fields that are rendered from known people."""
+
+import numpy as np
+import pytest
+
+from keras_ehrnet import decode, skeletons
+
+MPII = skeletons.MPII_16
+SIZE = (96, 240)  # height, width of the maps
+# One upright person, in a box 40 wide and 80 high: x, y per joint.
+FIGURE = np.array(
+    [
+        (20, 2), (20, 12), (12, 18), (8, 30), (6, 42), (20, 18), (28, 18), (32, 30), (34, 42), (20, 42), (15, 43),
+        (14, 58), (13, 74), (25, 43), (26, 58), (27, 74),
+    ],
+    float,
+)  # fmt: skip
+
+
+def moved(person, x, y):
+    return person + np.array([x, y])
+
+
+def render(people, limbs, sigma=1.5, width=1.5):
+    """Gaussians at the joints and unit vectors along the limbs; a joint that is NaN is missing."""
+    y, x = np.mgrid[: SIZE[0], : SIZE[1]] + 0.5
+    heatmaps = np.zeros((*SIZE, 16))
+    fields, hits = np.zeros((*SIZE, len(limbs), 2)), np.zeros((*SIZE, len(limbs), 1))
+    for person in people:
+        for joint, (px, py) in enumerate(person):
+            if not np.isnan(px):
+                gaussian = np.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * sigma**2))
+                heatmaps[..., joint] = np.maximum(heatmaps[..., joint], gaussian)
+        for number, (start, end) in enumerate(limbs):
+            if np.isnan(person[[start, end]]).any():
+                continue
+            length = np.linalg.norm(person[end] - person[start])
+            direction = (person[end] - person[start]) / length
+            dx, dy = x - person[start, 0], y - person[start, 1]
+            along, across = dx * direction[0] + dy * direction[1], dx * direction[1] - dy * direction[0]
+            on_limb = (along >= -width) & (along <= length + width) & (np.abs(across) <= width)
+            fields[on_limb, number] += direction
+            hits[on_limb, number] += 1
+    return heatmaps, (fields / np.maximum(hits, 1)).reshape(*SIZE, -1)
+
+
+def assert_same_people(poses, people):
+    assert len(poses) == len(people)
+    for person in people:
+        seen = ~np.isnan(person[:, 0])
+        errors = [np.abs(found - person)[seen].max() for found in poses.xy]
+        assert min(errors) < 0.5
+        np.testing.assert_array_equal(poses.confidence[int(np.argmin(errors))] > 0, seen)
+
+
+@pytest.mark.parametrize("count", range(1, 7))
+def test_people_side_by_side(count):
+    rng = np.random.default_rng(count)
+    people = [moved(FIGURE, number * 39 + 1, 8) + rng.uniform(-0.5, 0.5, (16, 2)) for number in range(count)]
+    assert_same_people(decode.pafs(*render(people, MPII.limbs)), people)
+
+
+def test_people_who_cross():
+    """They lean away from each other, so that a leg of the one lies across a leg of the other."""
+    people = []
+    for degrees, middle in ((-35, 88), (35, 136)):
+        cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+        turned = (FIGURE - np.array([20, 40])) @ np.array([[cosine, sine], [-sine, cosine]])
+        people.append(moved(turned, middle, 48))
+    left_ankle, right_ankle = MPII.index("left_ankle"), MPII.index("right_ankle")
+    assert people[0][left_ankle, 0] > people[1][right_ankle, 0]
+    assert_same_people(decode.pafs(*render(people, MPII.limbs)), people)
+
+
+def test_missing_joints():
+    people = [moved(FIGURE, 20, 8), moved(FIGURE, 90, 5), moved(FIGURE, 160, 9)]
+    people[0][[4, 12]] = np.nan  # a wrist and an ankle
+    people[1][[0]] = np.nan  # the head
+    people[2][[7, 8, 14, 15]] = np.nan  # an arm from the elbow, a leg from the knee
+    assert_same_people(decode.pafs(*render(people, MPII.limbs)), people)
+
+
+def test_fewer_fields_than_limbs():
+    """They belong to the first limbs of the skeleton."""
+    heatmaps, fields = render([moved(FIGURE, 20, 8)], MPII.limbs[:-1])
+    assert_same_people(decode.pafs(heatmaps, fields), [moved(FIGURE, 20, 8)])
+
+
+def test_own_limbs():
+    limbs = ((0, 1), (1, 5), (5, 9))
+    poses = decode.pafs(*render([moved(FIGURE, 20, 8)], limbs), limbs=limbs)
+    assert {0, 1, 5, 9} <= set((poses.confidence[0] > 0).nonzero()[0].tolist())
+
+
+def test_joints_without_limbs_go_to_the_person_around_them():
+    people = [moved(FIGURE, 20, 8), moved(FIGURE, 100, 8)]
+    assert not any(9 in limb for limb in MPII.limbs)  # the pelvis
+    assert_same_people(decode.pafs(*render(people, MPII.limbs)), people)
+    people[0][9] = np.nan
+    assert_same_people(decode.pafs(*render(people, MPII.limbs)), people)
+
+
+def test_lone_peaks_are_nobody():
+    heatmaps, fields = render([moved(FIGURE, 20, 8)], MPII.limbs)
+    assert len(decode.pafs(heatmaps, np.zeros_like(fields))) == 0
+    assert len(decode.pafs(np.zeros_like(heatmaps), fields)) == 0
+
+
+def test_more_people_than_the_maximum():
+    people = [moved(FIGURE, number * 39 + 1, 8) for number in range(5)]
+    heatmaps, fields = render(people, MPII.limbs)
+    weights = np.repeat([0.6, 0.9, 0.5, 0.8, 0.7, 0], 40)[:, None]
+    poses = decode.pafs(heatmaps * weights, fields, max_people=2)
+    assert len(poses) == 2
+    assert_same_people(poses, [people[1], people[3]])
+
+
+def test_mistakes_are_explained():
+    with pytest.raises(ValueError, match="one size"):
+        decode.pafs(np.zeros((8, 8, 16)), np.zeros((8, 9, 28)))
+    with pytest.raises(ValueError, match="two channels per limb"):
+        decode.pafs(np.zeros((8, 8, 16)), np.zeros((8, 8, 27)))
+    with pytest.raises(ValueError, match="one field per limb"):
+        decode.pafs(np.zeros((8, 8, 16)), np.zeros((8, 8, 40)))
+    with pytest.raises(ValueError, match="`pafs` must be finite"):
+        decode.pafs(np.zeros((8, 8, 16)), np.full((8, 8, 28), np.inf))
+    with pytest.raises(ValueError, match="`heatmaps` must be finite"):
+        decode.pafs(np.full((8, 8, 16), np.nan), np.zeros((8, 8, 28)))

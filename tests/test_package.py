@@ -1,0 +1,127 @@
+"""The package as a whole: it imports at once, its commands explain themselves, its photographs come out right."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+import keras_ehrnet as ke
+from keras_ehrnet import decode
+
+HEAVY = ("tensorflow", "keras", "jax", "torch", "cv2", "scipy", "matplotlib")
+
+
+def run(*arguments: object, **options: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "keras_ehrnet", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, **options)
+
+
+def test_import_loads_nothing_heavy():
+    code = f"import sys, keras_ehrnet; print([name for name in {HEAVY} if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize("module", ["skeletons", "poses", "decode", "data", "evaluation"])
+def test_layers_below_the_models_need_no_framework(module):
+    code = f"import sys, keras_ehrnet.{module}; print([n for n in ('tensorflow', 'keras', 'jax') if n in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_public_names_exist():
+    for name in ke.__all__:
+        assert getattr(ke, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'EfficientPoze'"):
+        _ = ke.EfficientPoze
+
+
+COMMANDS = ("", "predict", "summary", "convert", "evaluate", "evaluate coco", "evaluate mpii", "evaluate lspet")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help(command):
+    result = run(*command.split(), "--help")
+    assert result.returncode == 0
+    assert "Usage" in result.stdout
+
+
+def test_summary_as_json():
+    result = run("summary", "h-4", "efficientpose-rt", "--json")
+    counts = json.loads(result.stdout)
+    assert counts["h-4"]["parameters"] == 2_764_706
+    assert counts["efficientpose-rt"]["weights"] == 465_608
+
+
+@pytest.fixture(scope="module")
+def photo(reference):
+    return reference / "data/coco_samples/images/000000000785.jpg"
+
+
+def test_predict_writes_picture_and_points(reference, photo, tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_EHRNET_HOME", str(reference / "weights"))
+    result = run("predict", photo, "--model", "efficientpose-rt", "--output", tmp_path, "--csv")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert f"Picture: {tmp_path}/000000000785.png" in result.stdout
+    assert {path.name for path in tmp_path.iterdir()} == {f"000000000785{end}" for end in (".png", ".json", ".csv")}
+    (person,) = json.loads((tmp_path / "000000000785.json").read_text())["persons"]
+    assert set(person["keypoints"]) == set(ke.skeletons.MPII_16.joint_names)
+    original, drawn = cv2.imread(str(photo)), cv2.imread(str(tmp_path / "000000000785.png"))
+    assert original.shape == drawn.shape
+    # COCO's annotation of the skier, in the joints that both skeletons have.
+    expected = {"left_hip": (393, 214), "right_knee": (367, 273), "left_ankle": (466, 362), "right_ankle": (396, 341)}
+    expected = {"left_shoulder": (399, 108), "right_shoulder": (358, 129), **expected}
+    for name, (x, y) in expected.items():
+        point = person["keypoints"][name]
+        # The skier is 347 pixels tall, and the two data sets place hips differently.
+        assert np.hypot(point["x"] - x, point["y"] - y) < 0.12 * 347, name
+
+
+@pytest.mark.parametrize("variant", ["RT", "I", "RT_LITE"])
+@pytest.mark.parametrize("frame", [(600, 600), (480, 640), (640, 480)])
+def test_points_are_the_published_ones(reference, variant, frame):
+    """The whole way from the published model's input to points relative to the frame."""
+    golden = json.loads((reference / "reference/efficientpose_coordinates.json").read_text())
+    network = ke.PosePredictor.load(
+        f"efficientpose-{variant.lower().replace('_', '-')}", weights=reference / f"weights/EfficientPose{variant}.h5"
+    ).network
+    image = np.load(reference / f"reference/efficientpose_{variant}.npz")["image"]
+    maps = network(image)["heatmaps"][0]
+    side = image.shape[1]
+    for smooth in (False, True):
+        (case,) = (
+            entry
+            for entry in golden
+            if (entry["variant"], entry["image"], entry["smoothed"]) == (variant, 0, smooth)
+            and (entry["frame_height"], entry["frame_width"]) == frame
+        )
+        poses = decode.single_person(maps, skeleton=network.skeleton, smooth=smooth)
+        geometry = decode.letterbox_geometry(frame[1], frame[0], side, side)
+        relative = np.clip(geometry.to_image(poses.xy[0]) / (frame[1], frame[0]), 0, 1)
+        for (name, x, y), point in zip(case["points"], relative, strict=True):
+            # Half a heatmap pixel: the published way marks what lies above or left of the frame with -0.5 pixels.
+            assert np.abs(point - (x, y)).max() <= 0.5 / side + 1e-6, name
+
+
+MISTAKES = {
+    "no such image": (("predict", "nowhere.jpg"), "There is no such file or folder"),
+    "model": (("predict", "PHOTO", "--model", "efficientpose-tr"), "Did you mean 'efficientpose-rt'?"),
+    "no weights": (("predict", "PHOTO", "--model", "h-2"), "No weights with a licence to share"),
+    "scales": (("predict", "PHOTO", "--scales", "big"), "numbers separated by commas"),
+    "weights file": (("predict", "PHOTO", "--model", "h-2", "--weights", "PHOTO"), "is not a readable weights file"),
+    "annotations": (("evaluate", "coco", ".", "PHOTO", "--model", "efficientpose-rt"), "joints of 'coco_17'"),
+    "model to convert": (("convert", "PHOTO", "out.keras", "--model", "h-9"), "Did you mean"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES.values(), ids=MISTAKES)
+def test_mistakes_end_in_one_sentence(reference, photo, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.setenv("KERAS_EHRNET_HOME", str(reference / "weights"))
+    result = run(*(photo if argument == "PHOTO" else argument for argument in arguments), cwd=tmp_path)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]

@@ -1,0 +1,298 @@
+"""Weights: every format loads, nothing wrong loads, and downloads are resumable and verified."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import http.server
+import json
+import re
+import shutil
+import subprocess
+import sys
+import threading
+
+import h5py
+import numpy as np
+import pytest
+
+import keras_ehrnet as ke
+from keras_ehrnet.weights import download, formats, layouts
+from keras_ehrnet.weights.registry import REGISTRY, entry
+
+
+@pytest.fixture(scope="module")
+def nas_state_dict():
+    """A published-style state dict of EfficientPose-A, made from the model itself."""
+    model = ke.EfficientPoseNAS("A", input_shape=(64, 64, 3))
+    return {
+        slot.tensor: np.random.default_rng(index).standard_normal(_published_shape(slot)).astype("float32")
+        for index, slot in enumerate(layouts.torch_slots(model))
+    }
+
+
+def _published_shape(slot):
+    shape = tuple(slot.variable.shape)
+    return shape if slot.axes is None else tuple(shape[slot.axes.index(axis)] for axis in range(len(shape)))
+
+
+def first_weights(model):
+    return [weight.numpy() if hasattr(weight, "numpy") else np.asarray(weight) for weight in model.weights]
+
+
+@pytest.mark.parametrize("key", ["H0", "H-2", "H-4"])
+def test_every_published_efficienthrnet_tensor_has_its_place(reference, key):
+    published = dict(json.loads((reference / "reference/efficienthrnet_state_dicts.json").read_text())[key])
+    slots = list(layouts.torch_slots(ke.EfficientHRNet(int(key[1:]))))
+    needed = {name for name in published if not name.endswith("num_batches_tracked")}
+    assert {slot.tensor for slot in slots} == needed
+
+
+@pytest.mark.parametrize("variant", ["II", "II_LITE", "IV"])
+def test_layer_names_of_unpublished_files_are_right(reference, variant):
+    """The published networks of these variants are known by their constants, batch norms folded in."""
+    constants = json.loads((reference / "reference/efficientpose_constants.json").read_text())[variant]
+    published = {re.sub(r"/(depthwise_)?kernel$", "", name) for name, shape in constants if len(shape) == 4}
+    published = {name.removeprefix("efficientnet-lite4/model/") for name in published}
+    slots = [slot for slot in layouts.efficientpose_slots(ke.EfficientPose(variant)) if slot.weight.endswith("kernel")]
+    layers = {slot.tensor.rsplit("/", 1)[0] for slot in slots}
+    known = {name for layer in layers for name in published if name == layer or name.startswith(layer + "/")}
+    assert known == published
+
+
+def test_mapping_wrappers_and_prefixes(nas_state_dict):
+    plain = ke.weights.load(ke.EfficientPoseNAS("A", input_shape=(64, 64, 3)), nas_state_dict)
+    wrapped = {"epoch": 3, "state_dict": {f"module.{name}": value for name, value in nas_state_dict.items()}}
+    other = ke.weights.load(ke.EfficientPoseNAS("A", input_shape=(64, 64, 3)), wrapped)
+    for first, second in zip(first_weights(plain), first_weights(other), strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+def test_torch_file(nas_state_dict, tmp_path):
+    torch = pytest.importorskip("torch")
+    tensors = {f"module.{name}": torch.from_numpy(value) for name, value in nas_state_dict.items()}
+    torch.save({"state_dict": tensors, "epoch": 7}, tmp_path / "a.pth")
+    model = ke.weights.load(ke.EfficientPoseNAS("A", input_shape=(64, 64, 3)), tmp_path / "a.pth")
+    expected = ke.weights.load(ke.EfficientPoseNAS("A", input_shape=(64, 64, 3)), nas_state_dict)
+    for first, second in zip(first_weights(model), first_weights(expected), strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+class Malicious:
+    def __reduce__(self):
+        return (print, ("code from a pickle ran",))
+
+
+def test_torch_files_run_no_code(tmp_path, capfd):
+    torch = pytest.importorskip("torch")
+    torch.save({"state_dict": Malicious()}, tmp_path / "bad.pth")
+    with pytest.raises(ke.weights.WeightsError, match="PyTorch refuses it"):
+        ke.weights.load(ke.EfficientPoseNAS("A"), tmp_path / "bad.pth")
+    assert "code from a pickle ran" not in capfd.readouterr().out
+
+
+def test_torch_file_without_torch_tells_the_command(nas_state_dict, tmp_path, monkeypatch):
+    torch = pytest.importorskip("torch")
+    torch.save({name: torch.from_numpy(value) for name, value in nas_state_dict.items()}, tmp_path / "a.pth")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(ke.weights.WeightsError, match=r"pip install 'keras-ehrnet\[torch\]'"):
+        ke.weights.load(ke.EfficientPoseNAS("A"), tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize("suffix", [".weights.h5", ".keras"])
+def test_convert_and_load_our_files(nas_state_dict, tmp_path, suffix):
+    path = tmp_path / "new folder" / f"a{suffix}"
+    model = ke.EfficientPoseNAS("A", input_shape=(64, 64, 3))
+    assert ke.weights.convert(model, nas_state_dict, path) == path
+    loaded = ke.weights.load(ke.EfficientPoseNAS("A"), path)
+    for first, second in zip(first_weights(loaded), first_weights(model), strict=True):
+        np.testing.assert_array_equal(first, second)
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_efficientnet_classifier_layout():
+    model = ke.EfficientNet(-4, classes=10)
+    names = {slot.tensor for slot in layouts.torch_slots(model)}
+    # Ten blocks, so that the top convolution is the eleventh of the features after the stem.
+    assert {"features.0.1.weight", "features.11.1.weight", "features.11.2.bias", "classifier.1.weight"} <= names
+
+
+def test_lite_without_intermediate_heads_warns(reference):
+    model = ke.EfficientPose("RT_LITE", intermediate_outputs=True)
+    with pytest.warns(UserWarning, match="pafs/kernel"):
+        ke.weights.load(model, reference / "weights/EfficientPoseRT_LITE.h5")
+
+
+def test_another_model_names_the_first_tensor_and_changes_nothing(reference):
+    model = ke.EfficientPose("I")
+    before = first_weights(model)
+    with pytest.raises(ke.weights.WeightsError, match=r"has no tensor 'block1b_dwconv_res1/depthwise_kernel'"):
+        ke.weights.load(model, reference / "weights/EfficientPoseRT.h5")
+    for old, new in zip(before, first_weights(model), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_another_number_of_keypoints(reference):
+    with pytest.raises(ke.weights.WeightsError, match=r"'pass3_detection2_confs/kernel'.*another number of keypoints"):
+        ke.weights.load(ke.EfficientPose("RT", num_keypoints=5), reference / "weights/EfficientPoseRT.h5")
+
+
+def test_another_family(reference, nas_state_dict):
+    with pytest.raises(ke.weights.WeightsError, match="build the model with EfficientPose"):
+        ke.weights.load(ke.EfficientHRNet(-4), reference / "weights/EfficientPoseRT.h5")
+    with pytest.raises(ke.weights.WeightsError, match=r"has no tensor 'features.0.1.weight'"):
+        ke.weights.load(ke.EfficientHRNet(-4), nas_state_dict)
+    with pytest.raises(ke.weights.WeightsError, match="No PyTorch weights are known"):
+        ke.weights.load(ke.EfficientPose("RT"), nas_state_dict)
+
+
+def test_more_tensors_than_the_model_has(nas_state_dict):
+    with pytest.raises(ke.weights.WeightsError, match=r"1 tensors more, the first 'surplus'"):
+        ke.weights.load(ke.EfficientPoseNAS("A"), {**nas_state_dict, "surplus": np.zeros(3)})
+
+
+def test_values_that_are_not_finite(nas_state_dict):
+    broken = {**nas_state_dict, "final.2.bias": np.full(17, np.nan)}
+    with pytest.raises(ke.weights.WeightsError, match=r"'final.2.bias' holds values that are not finite"):
+        ke.weights.load(ke.EfficientPoseNAS("A"), broken)
+
+
+def test_our_file_of_another_model(tmp_path):
+    ke.EfficientPoseNAS("A").save_weights(tmp_path / "a.weights.h5")
+    with pytest.raises(ke.weights.WeightsError, match=r"stem_separable_project_conv/kernel"):
+        ke.weights.load(ke.EfficientPoseNAS("B"), tmp_path / "a.weights.h5")
+
+
+@pytest.mark.parametrize("keep", [0, 5, 1000, 100_000])
+def test_truncated_files_tell_their_checksum(reference, tmp_path, keep):
+    path = tmp_path / "EfficientPoseRT.h5"
+    path.write_bytes((reference / "weights/EfficientPoseRT.h5").read_bytes()[:keep])
+    checksum = hashlib.sha256(path.read_bytes()).hexdigest()
+    with pytest.raises(ke.weights.WeightsError, match=f"{checksum}, {keep} bytes; the published file.*508943cf"):
+        ke.weights.load(ke.EfficientPose("RT"), path)
+
+
+def test_other_files(tmp_path):
+    with h5py.File(tmp_path / "empty.h5", "w"):
+        pass
+    with pytest.raises(ke.weights.WeightsError, match="holds no weights of Keras"):
+        ke.weights.load(ke.EfficientPose("RT"), tmp_path / "empty.h5")
+    shutil.make_archive(str(tmp_path / "other"), "zip", tmp_path, "empty.h5")
+    with pytest.raises(ke.weights.WeightsError, match="neither Keras nor PyTorch"):
+        ke.weights.load(ke.EfficientPose("RT"), tmp_path / "other.zip")
+    with pytest.raises(ke.weights.WeightsError, match=r"Did you mean 'efficientpose-rt'\?"):
+        ke.weights.load(ke.EfficientPose("RT"), "efficientpose-tr")
+    with pytest.raises(ke.weights.WeightsError, match="not a file"):
+        ke.weights.load(ke.EfficientPose("RT"), tmp_path)
+    with pytest.raises(ke.weights.WeightsError, match="must be an array"):
+        ke.weights.load(ke.EfficientPoseNAS("A"), {"final.2.weight": object()})
+
+
+def test_convert_to_a_wrong_suffix_or_place(reference, tmp_path):
+    with pytest.raises(ke.weights.WeightsError, match=r"\.weights\.h5 or \.keras"):
+        ke.weights.convert(ke.EfficientPose("RT"), reference / "weights/EfficientPoseRT.h5", tmp_path / "a.h5")
+    (tmp_path / "file").touch()
+    source = reference / "weights/EfficientPoseRT.h5"
+    with pytest.raises(ke.weights.WeightsError, match="Could not write"):
+        ke.weights.convert(ke.EfficientPose("RT"), source, tmp_path / "file" / "a.keras")
+
+
+def test_registry_checksums_are_those_of_the_official_files(reference):
+    checked = 0
+    for item in REGISTRY.values():
+        path = reference / "weights" / item.file_name
+        if path.exists():
+            assert (formats.sha256(path), path.stat().st_size) == (item.sha256, item.size)
+            checked += 1
+    assert checked == 3
+
+
+def test_local_folder_serves_offline(reference, monkeypatch):
+    monkeypatch.setenv("KERAS_EHRNET_HOME", str(reference / "weights"))
+    assert download.fetch(entry("efficientpose-rt")) == reference / "weights/EfficientPoseRT.h5"
+
+
+class RangeHandler(http.server.SimpleHTTPRequestHandler):
+    """Serves files, from an offset where one is asked for; breaks off after `limit` bytes."""
+
+    limit: int | None = None
+    offsets: list[int]
+
+    def do_GET(self):
+        data = (self.directory_path / self.path.strip("/")).read_bytes()
+        offset = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
+        type(self).offsets.append(offset)
+        self.send_response(206 if offset else 200)
+        self.send_header("Content-Length", str(len(data) - offset))
+        self.end_headers()
+        self.wfile.write(data[offset:][: type(self).limit])
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def server(tmp_path):
+    folder = tmp_path / "served"
+    folder.mkdir()
+    handler = type("Handler", (RangeHandler,), {"directory_path": folder, "offsets": []})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        thread = threading.Thread(target=running.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{running.server_port}", folder, handler
+        running.shutdown()
+
+
+def served_entry(server, data: bytes, sha256: str | None = None):
+    url, folder, handler = server
+    (folder / "weights.h5").write_bytes(data)
+    checksum = sha256 or hashlib.sha256(data).hexdigest()
+    made = dataclasses.replace(entry("efficientpose-rt"), url=f"{url}/weights.h5", sha256=checksum, size=len(data))
+    return made, handler
+
+
+def test_download_resumes_where_it_broke_off(server, tmp_path):
+    data = np.random.default_rng(0).bytes(300_000)
+    item, handler = served_entry(server, data)
+    handler.limit = 100_000
+    with pytest.raises(ke.weights.WeightsError, match="broke off after 100000 of 300000 bytes"):
+        download.fetch(item, tmp_path / "home")
+    assert not (tmp_path / "home/weights.h5").exists()
+    handler.limit = None
+    path = download.fetch(item, tmp_path / "home")
+    assert path.read_bytes() == data
+    assert handler.offsets == [0, 100_000]
+    assert [file.name for file in (tmp_path / "home").iterdir()] == ["weights.h5"]
+
+
+def test_download_of_another_file_is_refused_and_deleted(server, tmp_path):
+    item, _ = served_entry(server, b"something else", sha256="0" * 64)
+    with pytest.raises(ke.weights.WeightsError, match="is not the published weights.h5"):
+        download.fetch(item, tmp_path / "home")
+    assert list((tmp_path / "home").iterdir()) == []
+
+
+def test_cached_file_that_is_damaged_is_refused(reference, tmp_path):
+    (tmp_path / "EfficientPoseRT.h5").write_bytes(b"damaged")
+    with pytest.raises(ke.weights.WeightsError, match="Delete .* to download it again"):
+        download.fetch(entry("efficientpose-rt"), tmp_path)
+
+
+def test_no_network_says_what_to_do(tmp_path):
+    item = dataclasses.replace(entry("efficientpose-rt"), url="http://127.0.0.1:9/EfficientPoseRT.h5")
+    with pytest.raises(ke.weights.WeightsError, match="or set KERAS_EHRNET_HOME to a folder that holds it"):
+        download.fetch(item, tmp_path)
+
+
+def test_command_line_convert(reference, tmp_path):
+    command = [sys.executable, "-m", "keras_ehrnet", "convert", str(reference / "weights/EfficientPoseRT.h5")]
+    wrong = subprocess.run(
+        [*command, str(tmp_path / "rt.weights.h5"), "-m", "efficientpose-i"], capture_output=True, text=True
+    )
+    assert wrong.returncode == 2
+    assert wrong.stderr.startswith("Error: ")
+    assert wrong.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+    right = subprocess.run([*command, str(tmp_path / "rt.weights.h5"), "-m", "efficientpose-rt"], check=False)
+    assert right.returncode == 0
+    ke.weights.load(ke.EfficientPose("RT"), tmp_path / "rt.weights.h5")
