@@ -67,7 +67,7 @@ def predict(
     several: Annotated[bool, typer.Option("--several", help="EfficientPose: find several people.")] = False,
     smooth: Annotated[bool, typer.Option("--smooth", help="Less jitter: blurred maps, filtered video.")] = False,
     track: Annotated[bool, typer.Option("--track", help="Video: give people identities.")] = False,
-    threshold: Annotated[float, typer.Option("--threshold", help="Do not draw joints below this score.")] = 0.1,
+    threshold: Annotated[float, typer.Option("--threshold", help="Do not draw joints below this score.")] = 0.2,
     min_score: Annotated[float, typer.Option("--min-score", help="Leave out people below this score.")] = 0.0,
     max_people: Annotated[int, typer.Option("--max-people", help="At most so many people per image.")] = 30,
     max_frames: Annotated[int | None, typer.Option("--max-frames", help="Video: stop after so many frames.")] = None,

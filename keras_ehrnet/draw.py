@@ -12,7 +12,7 @@ COLOURS = {"left_": (255, 150, 40), "right_": (50, 150, 255), "": (80, 220, 120)
 OUTLINE = (20, 20, 20)
 
 
-def poses(image: np.ndarray, people: Poses, *, threshold: float = 0.1) -> np.ndarray:
+def poses(image: np.ndarray, people: Poses, *, threshold: float = 0.2) -> np.ndarray:
     """An image with people drawn on it: limbs as lines, joints as dots, identities as numbers.
 
     Args:

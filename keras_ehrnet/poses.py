@@ -175,7 +175,7 @@ class Poses:
                 writer.writerow([index, name, f"{x:.3f}", f"{y:.3f}", f"{score:.5f}"])
         return text.getvalue()
 
-    def draw(self, image: np.ndarray | None = None, threshold: float = 0.1) -> np.ndarray:
+    def draw(self, image: np.ndarray | None = None, threshold: float = 0.2) -> np.ndarray:
         """The image with the people drawn on it.
 
         Args:
@@ -192,7 +192,7 @@ class Poses:
             raise ValueError("These poses do not carry their image. Pass it: poses.draw(image)")
         return draw.poses(image, self, threshold=threshold)
 
-    def save(self, path: str | Path, image: np.ndarray | None = None, threshold: float = 0.1) -> None:
+    def save(self, path: str | Path, image: np.ndarray | None = None, threshold: float = 0.2) -> None:
         """Writes the picture that `draw` makes to an image file."""
         from keras_ehrnet.data.images import write_image
 

@@ -72,7 +72,7 @@ def process(
     poses: str | Path | None = None,
     smooth: bool = False,
     track: bool = False,
-    threshold: float = 0.1,
+    threshold: float = 0.2,
     max_frames: int | None = None,
     on_frame: Callable[[int, np.ndarray, Poses], None] | None = None,
     progress: bool = True,

@@ -257,10 +257,10 @@ def average_strides(heatmaps_4: np.ndarray, heatmaps_2: np.ndarray) -> np.ndarra
         0.5
     """
     height, width = heatmaps_2.shape[:2]
-    average = resize_maps(heatmaps_4, (width, height))
-    average += heatmaps_2
-    average *= np.float32(0.5)
-    return average
+    half = resize_maps(np.asarray(heatmaps_4, np.float32) * np.float32(0.5), (width, height))
+    flat = half.reshape(height, -1)
+    cv2.scaleAdd(np.ascontiguousarray(heatmaps_2, np.float32).reshape(height, -1), 0.5, flat, dst=flat)
+    return half
 
 
 def resize_maps(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:

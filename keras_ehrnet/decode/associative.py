@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import lcm
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
-from keras_ehrnet.decode.peaks import SHIFTS, Peaks, checked_maps, find_peaks, reduce_blocks
+from keras_ehrnet.decode.peaks import SHIFTS, Bands, Peaks, checked_maps, find_peaks, reduce_blocks
 from keras_ehrnet.poses import Poses
 from keras_ehrnet.skeletons import COCO_17, Skeleton
 
@@ -98,7 +100,8 @@ def associative(
     settings = PROTOCOLS[protocol]
     heatmaps, tags = _checked(heatmaps, tags, skeleton)
     kernel = nms_kernel or settings.nms_kernel
-    peaks = find_peaks(heatmaps, max_people, detection_threshold, kernel, settings.first_of_equals)
+    bands = Bands.of(heatmaps, kernel)
+    peaks = find_peaks(heatmaps, max_people, detection_threshold, kernel, settings.first_of_equals, bands)
     people = match(peaks, peak_tags(peaks, heatmaps, tags), skeleton, max_people, tag_threshold)
     if len(people) == 0:
         return Poses.empty(skeleton, image_size)
@@ -107,7 +110,7 @@ def associative(
     shift = settings.shift if adjust else "none"
     placed = place(people, heatmaps, shift)
     if refine:
-        placed = add_missing(placed, heatmaps, tags, shift)
+        placed = add_missing(placed, heatmaps, tags, shift, bands)
     keypoints = placed[..., :3] * (*[stride or settings.stride] * 2, 1)
     return Poses(keypoints, scores, skeleton, image_size)
 
@@ -215,7 +218,9 @@ def place(people: np.ndarray, heatmaps: np.ndarray, shift: str = "quarter") -> n
     return placed
 
 
-def add_missing(people: np.ndarray, heatmaps: np.ndarray, tags: np.ndarray, shift: str = "quarter") -> np.ndarray:
+def add_missing(
+    people: np.ndarray, heatmaps: np.ndarray, tags: np.ndarray, shift: str = "quarter", bands: Bands | None = None
+) -> np.ndarray:
     """Places a person's missing joints at argmax(heatmap - round(distance to the person's mean tag)).
 
     Args:
@@ -223,6 +228,7 @@ def add_missing(people: np.ndarray, heatmaps: np.ndarray, tags: np.ndarray, shif
         heatmaps: float array of shape `(H, W, K)`.
         tags: float array of shape `(H', W', K, T)`, H = ratio * H'.
         shift: str. As in `place`.
+        bands: `Bands` of the heatmaps of any height, if there are any: they shorten the search.
 
     Returns:
         Array like `people`. A joint is added only where its heatmap is positive; its tag stays 0.
@@ -232,7 +238,7 @@ def add_missing(people: np.ndarray, heatmaps: np.ndarray, tags: np.ndarray, shif
     if len(person) == 0:
         return people
     means = np.array([tag[has].mean(axis=0) for tag, has in zip(people[..., 3:], found, strict=True)])
-    best = _AgreementSearch(heatmaps, tags).best_pixels(joint, means[person], people)
+    best = _AgreementSearch(heatmaps, tags, bands or Bands(1, heatmaps)).best_pixels(joint, means[person], people)
     row, column = np.divmod(best, heatmaps.shape[1])
     score = heatmaps[row, column, joint]
     xy = np.stack([column, row], axis=-1) + np.float32(0.5) + SHIFTS[shift](heatmaps, row, column, joint)
@@ -242,17 +248,17 @@ def add_missing(people: np.ndarray, heatmaps: np.ndarray, tags: np.ndarray, shif
     return refined
 
 
-def _agreement(heatmap: np.ndarray, tag: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """heatmap - round(distance between tag and mean). The T channels of tag and mean come first."""
+def _penalty(tag: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """round(distance between tag and mean). The T channels of both come first."""
     square = np.float32(0)
     for channel, value in zip(tag, mean, strict=True):
         difference = channel - value
         square += difference * difference
-    return heatmap - np.round(np.sqrt(square))
+    return np.round(np.sqrt(square))
 
 
 class _AgreementSearch:
-    """Finds the first pixel where `_agreement` is largest, without looking at every pixel.
+    """Finds the first pixel where heatmap - `_penalty` is largest, without looking at every pixel.
 
     Branch and bound: the highest heatmap value of a block of pixels and its range of tags bound what any of its pixels
     can reach. Rounding errors cannot break the bound, because every step of the computation is monotonic in floating
@@ -261,24 +267,28 @@ class _AgreementSearch:
     Questions are pairs of a joint and a mean tag. Blocks are numbered row by row.
     """
 
-    side = 8  # of a block, in pixels of the heatmaps, unless one pixel of the tags is larger
+    about = 8  # pixels of the heatmaps to a side of a block, which is made of whole bands and whole pixels of the tags
     few = 0.05  # share of the blocks that may as well be searched
     questions_at_once = 16
     blocks_at_once = 2048
 
-    def __init__(self, heatmaps: np.ndarray, tags: np.ndarray) -> None:
+    def __init__(self, heatmaps: np.ndarray, tags: np.ndarray, bands: Bands) -> None:
         self.heatmaps, self.tags, self.ratio = heatmaps, tags, _ratio(heatmaps, tags)
-        self.tag_side = max(1, self.side // self.ratio)
-        self.side = self.tag_side * self.ratio
-        (highest,) = reduce_blocks(heatmaps, self.side, np.maximum)
+        unit = lcm(bands.height, self.ratio)
+        self.side = unit * max(1, round(self.about / unit))
+        self.tag_side = self.side // self.ratio
+        (highest,) = reduce_blocks(bands.maxima, self.side // bands.height, self.side, np.maximum)
         self.blocks_across = highest.shape[1]
         self.highest, self.corners = _by_joint(highest), _by_joint(heatmaps[:: self.side, :: self.side])
         self.corner_tags = _by_joint(tags[:: self.tag_side, :: self.tag_side])
+        window = tuple(min(self.side, length) for length in heatmaps.shape[:2])
+        self.windows = sliding_window_view(heatmaps, window, axis=(0, 1))
+        self.tag_windows = sliding_window_view(tags, tuple(length // self.ratio for length in window), axis=(0, 1))
 
     @cached_property
     def tag_range(self) -> tuple[np.ndarray, np.ndarray]:
         """Lowest and highest tags of the blocks: the costly part, so only where heatmaps alone leave too much."""
-        low, high = reduce_blocks(self.tags, self.tag_side, np.minimum, np.maximum)
+        low, high = reduce_blocks(self.tags, self.tag_side, self.tag_side, np.minimum, np.maximum)
         return _by_joint(low), _by_joint(high)
 
     def best_pixels(self, joint: np.ndarray, mean: np.ndarray, people: np.ndarray) -> np.ndarray:
@@ -307,32 +317,29 @@ class _AgreementSearch:
     def _promising(self, joint: np.ndarray, mean: np.ndarray, found: np.ndarray) -> np.ndarray:
         """Mask of the blocks that may hold the best pixel, shape `(Q, blocks)`."""
         mean = mean[:, :, None]
-        reached = _agreement(self.corners[joint], self.corner_tags[:, joint], mean).max(axis=1)
+        reached = (self.corners[joint] - _penalty(self.corner_tags[:, joint], mean)).max(axis=1)
         scores, tags = found[..., 2].T, np.moveaxis(found[..., 3:], (2, 1), (0, 1))
-        known = np.where(scores > 0, _agreement(scores, tags, mean), -np.inf).max(axis=1)
+        known = np.where(scores > 0, scores - _penalty(tags, mean), -np.inf).max(axis=1)
         reached = np.maximum(reached, known)
         bound = self.highest[joint]
         if np.mean(bound >= reached[:, None]) > self.few:
             low, high = (tags[:, joint] for tags in self.tag_range)
-            bound = _agreement(bound, np.minimum(np.maximum(mean, low), high), mean)
+            bound = bound - _penalty(np.minimum(np.maximum(mean, low), high), mean)
         return bound >= np.minimum(reached, bound.max(axis=1))[:, None]
 
     def _search(self, block: np.ndarray, joint: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The best value in each block, and the first of its pixels that has it, for pairs of block and question."""
-        height, width, _ = self.heatmaps.shape
-        steps = np.arange(self.side)
         down, across = np.divmod(block, self.blocks_across)
-        row = np.minimum(down[:, None] * self.side + steps, height - 1)[:, :, None]
-        column = np.minimum(across[:, None] * self.side + steps, width - 1)[:, None, :]
-        joint = joint[:, None, None]
-        heatmap = self.heatmaps[row, column, joint]
-        tag_row, tag_column = row // self.ratio, column // self.ratio
-        tag = [self.tags[tag_row, tag_column, joint, channel] for channel in range(len(mean))]
-        value = _agreement(heatmap, tag, mean[:, :, None, None]).reshape(len(block), -1)
+        # The last blocks may reach beyond the border: there the window is moved back inside.
+        rows, columns = self.windows.shape[:2]
+        top, left = np.minimum(down * self.side, rows - 1), np.minimum(across * self.side, columns - 1)
+        tag = self.tag_windows[top // self.ratio, left // self.ratio, joint]
+        penalty = _penalty(np.moveaxis(tag, 1, 0), mean[:, :, None, None])
+        value = self.windows[top, left, joint] - penalty.repeat(self.ratio, axis=1).repeat(self.ratio, axis=2)
+        value = value.reshape(len(block), -1)
         first = value.argmax(axis=1)
-        down, across = np.divmod(first, self.side)
-        pairs = np.arange(len(block))
-        return value[pairs, first], row[pairs, down, 0] * width + column[pairs, 0, across]
+        down, across = np.divmod(first, self.windows.shape[-1])
+        return value[np.arange(len(block)), first], (top + down) * self.heatmaps.shape[1] + left + across
 
 
 def _by_joint(blocks: np.ndarray) -> np.ndarray:

@@ -39,12 +39,32 @@ class Peaks:
         return slice(int(start), int(stop))
 
 
+@dataclass(frozen=True)
+class Bands:
+    """Heatmaps of which every band of rows is reduced to its highest values.
+
+    Args:
+        height: int. Rows per band.
+        maxima: float array of shape `(ceil(H / height), W, K)`.
+    """
+
+    height: int
+    maxima: np.ndarray
+
+    @classmethod
+    def of(cls, heatmaps: np.ndarray, kernel: int) -> Bands:
+        """The bands that `find_peaks` needs: the highest rows of which all pixels lie in each other's windows."""
+        height = kernel // 2 + 1
+        return cls(height, reduce_rows(heatmaps, height, np.maximum)[0])
+
+
 def find_peaks(
     heatmaps: np.ndarray,
     count: int | None = None,
     threshold: float = 0.0,
     kernel: int = 5,
     first_of_equals: bool = False,
+    bands: Bands | None = None,
 ) -> Peaks:
     """Pixels above a threshold that no pixel of the window around them exceeds.
 
@@ -59,6 +79,7 @@ def find_peaks(
         threshold: float. Peaks at or below it are left out.
         kernel: int, odd. Width of the window in pixels.
         first_of_equals: bool. Whether of equal neighbours only the first, row by row, is a peak.
+        bands: `Bands.of(heatmaps, kernel)`, if the caller has use for them too.
 
     Returns:
         `Peaks`. Equal scores are ordered by row, then column.
@@ -79,11 +100,11 @@ def find_peaks(
         raise ValueError(f"The window of the peaks must be an odd number of pixels. Received: {kernel}")
     height, width, _ = heatmaps.shape
     radius = kernel // 2
-    (bands,) = reduce_rows(heatmaps, radius + 1, np.maximum)
-    band, column, joint = np.unravel_index(np.flatnonzero(bands > threshold), bands.shape)
-    score = bands[band, column, joint]
+    maxima = (bands or Bands.of(heatmaps, kernel)).maxima
+    band, column, joint = np.unravel_index(np.flatnonzero(maxima > threshold), maxima.shape)
+    score = maxima[band, column, joint]
     for shift in _outwards(radius):
-        keep = score >= bands[band, np.clip(column + shift, 0, width - 1), joint]
+        keep = score >= maxima[band, np.clip(column + shift, 0, width - 1), joint]
         band, column, joint, score = band[keep], column[keep], joint[keep], score[keep]
 
     row = band[:, None] * (radius + 1) + np.arange(radius + 1)
@@ -113,9 +134,6 @@ def _outwards(radius: int) -> list[int]:
     return [sign * distance for distance in range(1, radius + 1) for sign in (-1, 1)]
 
 
-_BANDS_AT_ONCE = 4
-
-
 def reduce_rows(maps: np.ndarray, height: int, *ufuncs: np.ufunc) -> list[np.ndarray]:
     """Reduces every band of `height` rows to one row.
 
@@ -127,28 +145,28 @@ def reduce_rows(maps: np.ndarray, height: int, *ufuncs: np.ufunc) -> list[np.nda
     Returns:
         One array of shape `(ceil(H / height), ...)` per ufunc, in the memory order of `maps`.
     """
-    results = [np.empty_like(maps[::height]) for _ in ufuncs]
-    # Rows that are read by more than one ufunc should still be in the cache for the second.
-    bands_at_once = len(results[0]) if len(ufuncs) == 1 else _BANDS_AT_ONCE
-    for first in range(0, len(results[0]), bands_at_once):
-        rows = maps[first * height : (first + bands_at_once) * height]
-        for result in results:
-            result[first : first + bands_at_once] = rows[::height]
-        for offset in range(1, min(height, len(rows))):
-            row = rows[offset::height]
-            for ufunc, result in zip(ufuncs, results, strict=True):
-                band = result[first : first + len(row)]
-                ufunc(band, row, out=band)
+    results = [maps[::height].copy(order="K") for _ in ufuncs]
+    for offset in range(1, min(height, len(maps))):
+        rows = maps[offset::height]
+        for ufunc, result in zip(ufuncs, results, strict=True):
+            ufunc(result[: len(rows)], rows, out=result[: len(rows)])
     return results
 
 
-def reduce_blocks(maps: np.ndarray, size: int, *ufuncs: np.ufunc) -> list[np.ndarray]:
-    """Reduces every block of size x size pixels to one: `reduce_rows` along both axes."""
-    bands = reduce_rows(maps, size, *ufuncs)
-    return [
-        reduce_rows(band.swapaxes(0, 1), size, ufunc)[0].swapaxes(0, 1)
-        for band, ufunc in zip(bands, ufuncs, strict=True)
-    ]
+_BANDS_AT_ONCE = 4
+
+
+def reduce_blocks(maps: np.ndarray, rows: int, columns: int, *ufuncs: np.ufunc) -> list[np.ndarray]:
+    """Reduces every block of rows x columns pixels to one: `reduce_rows` along both axes.
+
+    A few bands at a time, which stay in the processor's cache from the first pass over them to the last.
+    """
+    parts = []
+    for first in range(0, len(maps), _BANDS_AT_ONCE * rows):
+        bands = reduce_rows(maps[first : first + _BANDS_AT_ONCE * rows], rows, *ufuncs)
+        pairs = zip(bands, ufuncs, strict=True)
+        parts.append([reduce_rows(band.swapaxes(0, 1), columns, ufunc)[0] for band, ufunc in pairs])
+    return [np.concatenate(blocks, axis=1).swapaxes(0, 1) for blocks in zip(*parts, strict=True)]
 
 
 def pixel(heatmaps: np.ndarray, row: np.ndarray, column: np.ndarray, joint: np.ndarray) -> np.ndarray:

@@ -1,0 +1,93 @@
+"""Whole evaluations: results on disk, going on after an interruption, and the published models' scores."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import keras_ehrnet as ke
+from keras_ehrnet import evaluation
+
+
+@pytest.fixture(scope="module")
+def predictor(reference):
+    return ke.PosePredictor.load("efficientpose-rt", weights=reference / "weights/EfficientPoseRT.h5")
+
+
+class InterruptedRunError(Exception):
+    pass
+
+
+def test_goes_on_where_it_stopped(reference, predictor, tmp_path):
+    annotations = reference / "data/lspet/val.json"
+    calls = []
+
+    class Counting(ke.PosePredictor):
+        def __call__(self, images, boxes=None):
+            calls.append(1)
+            if len(calls) == 7:
+                raise InterruptedRunError
+            return super().__call__(images, boxes)
+
+    counting = Counting(predictor.network)
+    with pytest.raises(InterruptedRunError):
+        evaluation.lspet(counting, annotations, output=tmp_path, limit=10, progress=False)
+    journal = tmp_path / "journal.jsonl"
+    journal.write_text(journal.read_text()[:-9])  # the power went in the middle of a line
+    resumed = evaluation.lspet(counting, annotations, output=tmp_path, limit=10, progress=False)
+    assert len(calls) == 7 + 5
+    whole = evaluation.lspet(predictor, annotations, limit=10, progress=False)
+    assert resumed.to_dict() == whole.to_dict()
+    assert json.loads((tmp_path / "scores.json").read_text()) == whole.to_dict()
+    assert len(json.loads((tmp_path / "results.json").read_text())) == 10
+
+
+def test_folder_of_another_evaluation_is_refused(reference, predictor, tmp_path):
+    annotations = reference / "data/lspet/val.json"
+    evaluation.lspet(predictor, annotations, output=tmp_path, limit=1, progress=False)
+    flipping = ke.PosePredictor(predictor.network, flip=True)
+    with pytest.raises(ValueError, match="holds another evaluation"):
+        evaluation.lspet(flipping, annotations, output=tmp_path, limit=1, progress=False)
+
+
+def test_skeletons_must_fit(reference, predictor):
+    folder = reference / "data/coco_samples"
+    with pytest.raises(ValueError, match="joints of 'coco_17'"):
+        evaluation.coco(predictor, folder / "images", folder / "person_keypoints.json")
+
+
+def test_coco_results_are_in_the_official_format(reference, tmp_path):
+    folder = reference / "data/coco_samples"
+    predictor = ke.PosePredictor(ke.EfficientPoseNAS("A"))
+    scores = evaluation.coco(
+        predictor, folder / "images", folder / "person_keypoints.json", output=tmp_path, limit=3, progress=False
+    )
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert set(results[0]) == {"image_id", "category_id", "keypoints", "score"}
+    assert len(results[0]["keypoints"]) == 51
+    again = evaluation.oks_average_precision(
+        results, folder / "person_keypoints.json", image_ids={result["image_id"] for result in results}
+    )
+    assert again.ap == pytest.approx(scores.ap)
+
+
+def test_published_weights_on_sport(reference, predictor):
+    """Gymnasts upside down are not what the published model was trained on: it is known to reach about 26 %."""
+    scores = evaluation.lspet(predictor, reference / "data/lspet/val.json", limit=150, progress=False)
+    assert 0.18 < scores.mean[0] < 0.36
+
+
+def test_command_line(reference, tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_EHRNET_HOME", str(reference / "weights"))
+    command = [sys.executable, "-m", "keras_ehrnet", "evaluate", "mpii", str(reference / "data/mpii/images")]
+    command += [str(reference / "data/mpii/mpii_valid.json"), "-o", str(tmp_path)]
+    missing = subprocess.run(command, capture_output=True, text=True)
+    assert missing.returncode == 2
+    assert "Traceback" not in missing.stderr
+    result = subprocess.run([*command, "--skip-missing"], capture_output=True, text=True)
+    assert result.returncode == 0
+    assert "PCKh@0.5" in result.stdout
+    assert json.loads((tmp_path / "scores.json").read_text())["persons"] >= 5

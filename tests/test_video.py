@@ -1,0 +1,140 @@
+"""Videos in, videos and JSON lines out; identities and smoothing over time."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+import keras_ehrnet as ke
+from keras_ehrnet.tracking import OneEuroFilter, Smoother, Tracker, similarity
+from keras_ehrnet.video import VideoError
+
+
+@pytest.fixture(scope="module")
+def predictor(reference):
+    return ke.PosePredictor.load("efficientpose-rt", weights=reference / "weights/EfficientPoseRT.h5")
+
+
+@pytest.fixture(scope="module")
+def clip(reference):
+    return reference / "data/demo/people_clip_ccby.mp4"
+
+
+def person(shift=(0.0, 0.0), seed=0) -> ke.Poses:
+    keypoints = np.random.default_rng(seed).uniform(1, 100, (1, 17, 3))
+    keypoints[..., :2] += shift
+    return ke.Poses(keypoints, np.ones(1), ke.skeletons.COCO_17)
+
+
+def together(*people: ke.Poses) -> ke.Poses:
+    return ke.Poses(np.concatenate([p.keypoints for p in people]), np.ones(len(people)), ke.skeletons.COCO_17)
+
+
+def test_frames_points_and_rate_are_kept(predictor, clip, tmp_path):
+    seen = []
+    report = predictor.video(
+        clip,
+        output=tmp_path / "out.mp4",
+        poses=tmp_path / "out.jsonl",
+        smooth=True,
+        max_frames=12,
+        on_frame=lambda number, frame, people: seen.append((number, frame.shape, len(people))),
+        progress=False,
+    )
+    assert (report.frames, report.persons, report.problem) == (12, 12, None)
+    assert seen == [(number, (360, 640, 3), 1) for number in range(12)]
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [line["frame"] for line in lines] == list(range(12))
+    assert set(lines[0]["persons"][0]) == {"score", "keypoints", "id"}
+    capture = cv2.VideoCapture(str(tmp_path / "out.mp4"))
+    original = cv2.VideoCapture(str(clip))
+    assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 12
+    assert capture.get(cv2.CAP_PROP_FPS) == pytest.approx(original.get(cv2.CAP_PROP_FPS), rel=1e-3)
+    assert {path.name for path in tmp_path.iterdir()} == {"out.mp4", "out.jsonl"}
+
+
+def test_video_that_ends_early_keeps_what_was_done(predictor, clip, tmp_path):
+    """The index of an AVI lies at its end, so that a cut one still promises all its frames."""
+    frames = [np.full((48, 64, 3), 10 * number, np.uint8) for number in range(20)]
+    writer = cv2.VideoWriter(str(tmp_path / "whole.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, (64, 48))
+    for frame in frames:
+        writer.write(frame)
+    writer.release()
+    data = (tmp_path / "whole.avi").read_bytes()
+    (tmp_path / "cut.avi").write_bytes(data[: int(0.6 * len(data))])
+    command = [sys.executable, "-m", "keras_ehrnet", "predict", "cut.avi", "-o", "out", "--model", "rt.keras"]
+    predictor.network.model.save(tmp_path / "rt.keras")
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    lines = (tmp_path / "out/cut.jsonl").read_text().splitlines()
+    assert 0 < len(lines) < 20
+    assert result.returncode == 1
+    assert f"The video ends or is broken after frame {len(lines)}" in result.stderr
+    assert (tmp_path / "out/cut.mp4").stat().st_size > 0
+
+
+def test_failure_leaves_no_half_written_file(predictor, clip, tmp_path):
+    def fail(number, frame, people):
+        raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        predictor.video(clip, output=tmp_path / "a.mp4", poses=tmp_path / "a.jsonl", on_frame=fail, progress=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+MISTAKES = {
+    "absent": ({"source": "absent.mp4"}, "There is no such video file"),
+    "text": ({"source": "TEXT"}, "not a video that can be read"),
+    "format": ({"output": "out.gif"}, "Videos are written as one of .mp4"),
+    "folder": ({"output": "nowhere/out.mp4"}, "no such folder"),
+    "lines": ({"poses": "nowhere/out.jsonl"}, "cannot be written"),
+}
+
+
+@pytest.mark.parametrize(("options", "message"), MISTAKES.values(), ids=MISTAKES)
+def test_mistakes_are_explained(predictor, clip, tmp_path, monkeypatch, options, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.mp4").write_text("not a video")
+    source = options.pop("source", clip) if "source" in options else clip
+    source = "text.mp4" if source == "TEXT" else source
+    with pytest.raises(VideoError, match=message):
+        predictor.video(source, progress=False, max_frames=1, **options)
+
+
+def test_similarity_falls_with_distance():
+    base = person()
+    likeness = [float(similarity(base, person((shift, 0)))[0, 0]) for shift in (0, 2, 5, 20, 200)]
+    assert likeness[0] == 1
+    assert likeness == sorted(likeness, reverse=True)
+    assert likeness[-1] < 0.01
+    assert similarity(base, ke.Poses.empty(base.skeleton)).shape == (1, 0)
+
+
+def test_identities_survive_a_change_of_order_and_a_short_absence():
+    tracker = Tracker(patience=2)
+    first, second = person(seed=1), person((300, 0), seed=2)
+    assert tracker(together(first, second)).ids.tolist() == [1, 2]
+    assert tracker(together(second.resized((1, 1), (2, 1)), first)).ids.tolist() == [2, 1]
+    assert tracker(first).ids.tolist() == [1]
+    assert tracker(together(second, first)).ids.tolist() == [2, 1]
+    for _ in range(3):
+        tracker(ke.Poses.empty(first.skeleton))
+    assert tracker(first).ids.tolist() == [3]
+
+
+def test_one_euro_filter_calms_noise_and_follows_motion():
+    noise = np.random.default_rng(0).normal(0, 1, 200)
+    calm = OneEuroFilter(rate=25)
+    assert np.std([float(calm(np.array(value), 100.0)) for value in noise][20:]) < 0.6 * noise.std()
+    moving = OneEuroFilter(rate=25)
+    lag = [4.0 * frame - float(moving(np.array(4.0 * frame), 100.0)) for frame in range(100)]
+    assert max(lag) < 10
+
+
+def test_smoothing_needs_identities():
+    with pytest.raises(ValueError, match="give them one with Tracker"):
+        Smoother(25)(person())
