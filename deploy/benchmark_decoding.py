@@ -2,6 +2,7 @@
 
 python deploy/benchmark_decoding.py
 python deploy/benchmark_decoding.py --people 1 5 --repeats 30 --json decoding.json
+python deploy/benchmark_decoding.py --model h-2    # from image to people, too
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from keras_ehrnet import decode
+from keras_ehrnet import PosePredictor, decode, networks
+from keras_ehrnet.models.variants import VARIANTS
+from keras_ehrnet.skeletons import COCO_17
 
 JOINTS = 17
 INPUT_SIZE = (512, 672)  # height, width of the network's input
@@ -135,8 +138,55 @@ def benchmark_maps(people: list[int], repeats: int, seed: int = 0) -> list[dict[
     return rows
 
 
-# The whole way from an image to its people (preprocessing, network, decoding) is timed here, one row per way, in the
-# same form as `benchmark_maps`, and added to the report in `main`.
+class Staged:
+    """A network that does its work and then returns given maps, so that decoding meets a known number of people."""
+
+    family, skeleton, any_size = "efficienthrnet", COCO_17, True
+
+    def __init__(self, name: str, people: int, seed: int = 0) -> None:
+        self.network = networks.load(VARIANTS[name].build())
+        self.name, self.input_size = name, self.network.input_size
+        self._people, self._seed, self._maps = people, seed, None
+
+    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        self.network(images)
+        if self._maps is None:
+            rng = np.random.default_rng(self._seed)
+            size = images.shape[1:3]
+            people = random_people(self._people, size, rng)
+            heatmaps_4, tags_4 = render(people, size, 4, 2.0, rng, channels=1)
+            heatmaps_2, _ = render(people, size, 2, 2.0, rng, channels=1)
+            maps = {"heatmaps_4": heatmaps_4, "tags_4": tags_4[..., 0], "heatmaps_2": heatmaps_2}
+            self._maps = {name: values[None] for name, values in maps.items()}
+        return self._maps
+
+
+def benchmark_whole(model: str, people: list[int], repeats: int) -> list[dict[str, Any]]:
+    """Times the whole way from a 640x480 image to its people, and the network alone, in turn in one run."""
+    image = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
+    rows = []
+    for protocol in DECODERS:
+        for count in people:
+            predictor = PosePredictor(Staged(model, count), protocol=protocol)
+            size = predictor.network.input_size[0]
+            geometry = decode.resize_geometry(640, 480, size)
+            batch = geometry.warp(image)[None]
+            network = predictor.network.network
+            whole = median_ms(lambda predictor=predictor: predictor(image), repeats)
+            alone = median_ms(lambda network=network, batch=batch: network(batch), repeats)
+            rows.append({"protocol": protocol, "people": count, "whole_ms": whole, "network_ms": alone})
+    return rows
+
+
+def whole_table(report: dict[str, Any]) -> Table:
+    """The whole way as a table for the terminal."""
+    shown = Table("protocol", "people", "image to people ms", "network alone ms", "share of the network")
+    shown.title = f"Image to people, {report['model']}, 640x480"
+    for row in report["whole"]:
+        share = row["network_ms"] / row["whole_ms"]
+        times = f"{row['whole_ms']:.1f}", f"{row['network_ms']:.1f}", f"{share:.0%}"
+        shown.add_row(row["protocol"], str(row["people"]), *times)
+    return shown
 
 
 def table(report: dict[str, Any]) -> Table:
@@ -158,6 +208,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--people", type=int, nargs="+", default=[1, 5, 15, 30], help="numbers of people to time")
     parser.add_argument("--repeats", type=int, default=15, help="calls of which the median is taken")
+    parser.add_argument("--model", help="also time the whole way from an image to its people, such as with h-2")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     arguments = parser.parse_args()
     report = {
@@ -166,6 +217,10 @@ def main() -> None:
         "rows": benchmark_maps(arguments.people, arguments.repeats),
     }
     Console().print(table(report))
+    if arguments.model:
+        report |= {"model": arguments.model}
+        report["whole"] = benchmark_whole(arguments.model, arguments.people, arguments.repeats)
+        Console().print(whole_table(report))
     if arguments.json:
         arguments.json.write_text(json.dumps(report, indent=2))
 
