@@ -1,6 +1,7 @@
-"""Annotated images: readers for COCO, MPII and Leeds Sports Pose, and reading image files of any kind."""
+"""Annotated images: readers of data sets and image files, synthetic people, augmentation, batches for training."""
 
 from keras_ehrnet.data.annotations import Dataset, Person, Sample, joints_box, map_joints
+from keras_ehrnet.data.augment import AUGMENTATIONS, Augmentation
 from keras_ehrnet.data.coco import crowd_mask, read_coco
 from keras_ehrnet.data.images import (
     ArchiveMember,
@@ -10,23 +11,39 @@ from keras_ehrnet.data.images import (
     read_image,
     write_image,
 )
+from keras_ehrnet.data.loader import Order, numpy_batches
 from keras_ehrnet.data.lspet import read_lspet
 from keras_ehrnet.data.mpii import read_mpii
+from keras_ehrnet.data.pipeline import tf_batches
+from keras_ehrnet.data.synthetic import Scenes
+from keras_ehrnet.data.targets import Batch, Examples
+from keras_ehrnet.data.tfrecord import read_tfrecords, verify_tfrecords, write_tfrecords
 
 __all__ = [
+    "AUGMENTATIONS",
     "ArchiveMember",
+    "Augmentation",
+    "Batch",
     "Dataset",
+    "Examples",
     "ImageError",
+    "Order",
     "Person",
     "Sample",
+    "Scenes",
     "crowd_mask",
     "is_image_file",
     "joints_box",
     "list_images",
     "map_joints",
+    "numpy_batches",
     "read_coco",
     "read_image",
     "read_lspet",
     "read_mpii",
+    "read_tfrecords",
+    "tf_batches",
+    "verify_tfrecords",
     "write_image",
+    "write_tfrecords",
 ]

@@ -1,0 +1,275 @@
+"""Augmentation: one affine warp per image, and one colour matrix. Joints and masks follow the warp."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import cv2
+import numpy as np
+
+from keras_ehrnet.data.annotations import Person, Sample, joints_box
+from keras_ehrnet.data.coco import crowd_mask
+from keras_ehrnet.errors import suggestion
+from keras_ehrnet.skeletons import Skeleton
+
+_LOWER_BODY = ("hip", "knee", "ankle", "pelvis")
+_HALF_BODY_JOINTS = 8  # Only persons with more labelled joints than this are cut in half.
+_SUBPIXEL_BITS = 4  # Polygons are drawn with coordinates in sixteenths of a pixel.
+_SMALLEST_REGION = 16.0  # Pixels. A person with one labelled joint has a box without area.
+_LUMINANCE = np.array([0.299, 0.587, 0.114])
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How much images are changed at random. Everything is drawn evenly from its range.
+
+    Args:
+        rotation: float. Largest rotation in degrees, either way.
+        scale: tuple (float, float). Factors of the side of the region that fills the network's input: below 1 people
+            get larger.
+        translation: float. Largest shift in pixels of the network's input, along each axis.
+        flip: float. Probability of mirroring; left and right joints change places.
+        short_side: bool. Whether the region is the square of the image's short side, rather than the whole image.
+            Regions around one person are that person's box either way.
+        half_body: float. Probability of showing only the upper or lower half of a person (top-down only).
+        brightness: float. Largest change, as a part of the full range.
+        contrast: float. Largest change of the factor 1.
+        saturation: float. Largest change of the factor 1.
+        hue: float. Largest rotation of colours in degrees.
+        mosaic: float. Probability of an image put together from four (bottom-up only).
+
+    Raises:
+        ValueError: for probabilities outside of [0, 1], negative ranges, or scales that are not (low, high).
+
+    Example:
+        >>> from keras_ehrnet.data.augment import AUGMENTATIONS
+        >>> AUGMENTATIONS["efficienthrnet"].scale
+        (0.75, 1.5)
+    """
+
+    rotation: float = 0.0
+    scale: tuple[float, float] = (1.0, 1.0)
+    translation: float = 0.0
+    flip: float = 0.0
+    short_side: bool = False
+    half_body: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+    mosaic: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("flip", "half_body", "mosaic"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is a probability, from 0 to 1. Received: {name}={getattr(self, name)!r}")
+        for name in ("rotation", "translation", "brightness", "contrast", "saturation", "hue"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must not be negative. Received: {name}={getattr(self, name)!r}")
+        if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1]:
+            raise ValueError(f"scale must be (low, high), both positive. Received: scale={self.scale!r}")
+
+    @property
+    def changes_colours(self) -> bool:
+        """Whether any of the colour ranges is not zero."""
+        return any((self.brightness, self.contrast, self.saturation, self.hue))
+
+
+AUGMENTATIONS: dict[str, Augmentation] = {
+    "none": Augmentation(),
+    "efficienthrnet": Augmentation(rotation=30, scale=(0.75, 1.5), translation=40, flip=0.5, short_side=True),
+    "efficientpose": Augmentation(rotation=45, scale=(0.75, 1.25), flip=0.5),
+    "efficientpose_nas_coco": Augmentation(rotation=45, scale=(0.65, 1.35), flip=0.5, half_body=0.3),
+    "efficientpose_nas_mpii": Augmentation(rotation=30, scale=(0.75, 1.25), flip=0.5, half_body=0.3),
+}
+"""What the papers use. Of EfficientPose-A/B/C they tell the ranges, not how values are drawn from them."""
+
+
+def augmentation(name_or_value: str | Augmentation) -> Augmentation:
+    """An augmentation by name, or as it is.
+
+    Raises:
+        ValueError: for an unknown name, naming the nearest.
+    """
+    if isinstance(name_or_value, Augmentation):
+        return name_or_value
+    if name_or_value not in AUGMENTATIONS:
+        raise ValueError(
+            f"There is no such augmentation. {suggestion(name_or_value, AUGMENTATIONS)} Received: {name_or_value!r}"
+        )
+    return AUGMENTATIONS[name_or_value]
+
+
+@dataclass(frozen=True)
+class Region:
+    """The part of an image that is to fill the network's input, before augmentation.
+
+    Args:
+        center: tuple (x, y) in pixels.
+        size: tuple (width, height) in pixels.
+    """
+
+    center: tuple[float, float]
+    size: tuple[float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Warp:
+    """An affine change of an image.
+
+    Args:
+        matrix: float64 array of shape `(2, 3)`. From pixels of the image to pixels of the result (centres at +0.5).
+        size: tuple (width, height) of the result.
+        flipped: bool. Whether it mirrors.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras_ehrnet.data.augment import Region, fitting_warp
+        >>> warp = fitting_warp(Region((2, 1), (4, 2)), size=(8, 8))
+        >>> print(warp.points(np.array([[0, 0], [4, 2]])))
+        [[0. 2.]
+         [8. 6.]]
+    """
+
+    matrix: np.ndarray
+    size: tuple[int, int]
+    flipped: bool = False
+
+    def points(self, xy: np.ndarray) -> np.ndarray:
+        """Places in the result, for places in the image: `(..., 2)` to `(..., 2)`."""
+        return xy @ self.matrix[:, :2].T + self.matrix[:, 2]
+
+    def image(self, image: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """The warped image, black where there is none, written to `out` where given."""
+        return cv2.warpAffine(image, self._index_matrix, self.size, dst=out, flags=cv2.INTER_LINEAR)
+
+    def joints(self, joints: np.ndarray, skeleton: Skeleton) -> np.ndarray:
+        """Warped joints `(N, K, 3)`: left and right exchanged where mirrored, unlabelled where outside."""
+        if self.flipped:
+            joints = joints[:, list(skeleton.flip_permutation)]
+        xy = self.points(joints[..., :2])
+        inside = (joints[..., 2] > 0) & ((xy >= 0) & (xy < self.size)).all(axis=-1)
+        warped = np.concatenate([xy, joints[..., 2:]], axis=-1)
+        return np.where(inside[..., None], warped, 0).astype(np.float32)
+
+    def mask(self, sample: Sample, stride: int) -> np.ndarray:
+        """What counts in the loss: a uint8 array of the result's size by `stride`, 0 on crowds and unlabelled persons.
+
+        What lies outside of the image is background, and counts. Only the few regions are warped, not a full mask.
+        """
+        width, height = (-(-side // stride) for side in self.size)
+        mask = np.ones((height, width), np.uint8)
+        encoded = tuple(person for person in sample.ignored if isinstance(person.segmentation, dict))
+        if encoded:
+            # Crowds, as run lengths: expanded to the image's size, and warped like it.
+            regions = (~crowd_mask(replace(sample, persons=encoded))).view(np.uint8)
+            small = replace(self, matrix=self.matrix / stride, size=(width, height))
+            mask &= 1 - small.image(regions)
+        for person in sample.ignored:
+            if not isinstance(person.segmentation, dict):
+                self.erase(mask, outlines(person), stride)
+        return mask
+
+    def erase(self, mask: np.ndarray, polygons: Sequence[np.ndarray], stride: int) -> None:
+        """Sets the inside of polygons, given in pixels of the image, to 0 in a mask of the result."""
+        for polygon in polygons:
+            corners = (self.points(polygon) / stride - 0.5) * 2**_SUBPIXEL_BITS
+            cv2.fillPoly(mask, [np.rint(corners).astype(np.int32)], 0, shift=_SUBPIXEL_BITS)
+
+    @cached_property
+    def _index_matrix(self) -> np.ndarray:
+        """The same matrix for OpenCV, which has pixel centres at whole numbers."""
+        matrix = self.matrix.copy()
+        matrix[:, 2] += matrix[:, :2].sum(axis=1) / 2 - 0.5
+        return matrix
+
+
+def outlines(person: Person) -> list[np.ndarray]:
+    """Polygons `(n, 2)` around a person: its segmentation, or its box where there is none."""
+    if person.segmentation:
+        return [np.asarray(polygon, np.float64).reshape(-1, 2) for polygon in person.segmentation]
+    left, top, right, bottom = person.box
+    return [np.array([[left, top], [right, top], [right, bottom], [left, bottom]], np.float64)]
+
+
+def image_region(image_size: tuple[int, int], short_side: bool) -> Region:
+    """The whole image, or the square of its short side about its middle."""
+    width, height = image_size
+    return Region((width / 2, height / 2), (min(image_size),) * 2 if short_side else (width, height))
+
+
+def person_region(person: Person, margin: float) -> Region:
+    """A person's box, enlarged by a margin such as 1.25."""
+    return _region(person.box, margin)
+
+
+def half_body_region(person: Person, skeleton: Skeleton, rng: np.random.Generator, margin: float) -> Region | None:
+    """The upper or lower half of a person, None where too little of it is labelled."""
+    labelled = person.joints[:, 2] > 0
+    if np.count_nonzero(labelled) <= _HALF_BODY_JOINTS:
+        return None
+    lower = np.array([name.endswith(_LOWER_BODY) for name in skeleton.joint_names])
+    half = lower if rng.random() < 0.5 else ~lower
+    if np.count_nonzero(labelled & half) < 3:
+        return None
+    return _region(joints_box(person.joints[half]), 1.2 * margin)
+
+
+def _region(box: np.ndarray, margin: float) -> Region:
+    low, high = box[:2].astype(np.float64), box[2:].astype(np.float64)
+    return Region(tuple((low + high) / 2), tuple(np.maximum((high - low) * margin, _SMALLEST_REGION)))
+
+
+def fitting_warp(region: Region, size: tuple[int, int]) -> Warp:
+    """The warp that shows a region as large as it fits, in the middle, without change of its proportions."""
+    return random_warp(AUGMENTATIONS["none"], region, size, np.random.default_rng(0))
+
+
+def random_warp(augmentation: Augmentation, region: Region, size: tuple[int, int], rng: np.random.Generator) -> Warp:
+    """A warp that shows a region, changed at random.
+
+    Args:
+        augmentation: `Augmentation`. How much.
+        region: `Region` of the image.
+        size: tuple (width, height) of the result.
+        rng: `numpy.random.Generator`. Always asked for the same number of values.
+
+    Returns:
+        `Warp`.
+    """
+    turn, scale, shift_x, shift_y, mirror = rng.random(5)
+    angle = np.deg2rad(augmentation.rotation * (2 * turn - 1))
+    low, high = augmentation.scale
+    fit = min(size[0] / region.size[0], size[1] / region.size[1])
+    zoom = fit / (low + (high - low) * scale)
+    matrix = np.empty((2, 3))
+    matrix[:, :2] = zoom * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    shift = augmentation.translation * (2 * np.array([shift_x, shift_y]) - 1)
+    matrix[:, 2] = np.array(size) / 2 + shift - matrix[:, :2] @ np.array(region.center)
+    flipped = bool(mirror < augmentation.flip)
+    if flipped:
+        matrix[0] *= -1
+        matrix[0, 2] += size[0]
+    return Warp(matrix, size, flipped)
+
+
+def jitter_colours(image: np.ndarray, augmentation: Augmentation, rng: np.random.Generator) -> None:
+    """Changes brightness, contrast, saturation and hue of a uint8 RGB image in place, all by one colour matrix."""
+    matrix = colour_matrix(augmentation, rng)
+    cv2.transform(image, matrix, dst=image)
+
+
+def colour_matrix(augmentation: Augmentation, rng: np.random.Generator) -> np.ndarray:
+    """The affine map of RGB colours, `(3, 4)`, of a random change."""
+    brightness, contrast, saturation, hue = 2 * rng.random(4) - 1
+    grey = np.ones((3, 1)) * _LUMINANCE
+    saturated = grey + (1 + augmentation.saturation * saturation) * (np.eye(3) - grey)
+    # Hue: a rotation about the grey axis.
+    angle = np.deg2rad(augmentation.hue * hue)
+    axis = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / np.sqrt(3)
+    rotation = np.eye(3) + np.sin(angle) * axis + (1 - np.cos(angle)) * axis @ axis
+    gain = 1 + augmentation.contrast * contrast
+    offset = 128 * (1 - gain) + 255 * augmentation.brightness * brightness
+    return np.concatenate([gain * rotation @ saturated, np.full((3, 1), offset)], axis=1)

@@ -1,0 +1,292 @@
+"""Sharded TFRecord files: few large files instead of many small ones, every record with a checksum.
+
+A record is a `tf.train.Example` that any TensorFlow program reads. Beside the shards lies `index.json`, written last:
+the annotations, and where every record lies in its shard. With it, `read_tfrecords` gives a `Dataset` like any other
+reader, whose images are read one by one, in any order, without TensorFlow.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from keras_ehrnet.data._checks import load_json, need
+from keras_ehrnet.data.annotations import Dataset, Person, Sample
+from keras_ehrnet.data.images import ArchiveMember, ImageError
+from keras_ehrnet.skeletons import SKELETONS, Skeleton
+
+INDEX = "index.json"
+_VERSION = 1
+_HEADER = 12  # Bytes of a record before its content: the length, and the checksum of the length.
+
+
+@dataclass(frozen=True)
+class RecordImage(ArchiveMember):
+    """The image in a record, read without TensorFlow. `archive` is the shard, `name` says which record.
+
+    Args:
+        archive: `Path` of the shard.
+        name: str. For messages, such as `"record 12"`.
+        start: int. First byte of the record's content.
+        length: int. Bytes of the content.
+        checksum: int. CRC-32 of the content.
+        image: tuple (int, int). First byte of the image within the content, and its length.
+    """
+
+    start: int = 0
+    length: int = 0
+    checksum: int = 0
+    image: tuple[int, int] = (0, 0)
+
+    def read_bytes(self) -> bytes:
+        """The encoded image.
+
+        Raises:
+            FileNotFoundError: if there is no such shard.
+            ImageError: if the record is damaged or cut short, naming file and record.
+        """
+        try:
+            with self.archive.open("rb") as file:
+                file.seek(self.start)
+                content = file.read(self.length)
+        except FileNotFoundError:
+            raise FileNotFoundError(f"There is no such shard. Received: {self.archive}") from None
+        if len(content) != self.length or zlib.crc32(content) != self.checksum:
+            raise ImageError(f"The record is damaged or cut short. Received: {self}")
+        first, size = self.image
+        return content[first : first + size]
+
+    def __str__(self) -> str:
+        return f"{self.archive}, {self.name}"
+
+
+def write_tfrecords(
+    dataset: Dataset, folder: str | os.PathLike, *, records_per_shard: int = 1000, progress: bool = True
+) -> Path:
+    """Writes a data set as shards `<name>-00000-of-00004.tfrecord` and their index.
+
+    Images are stored as the files they are, without loss; those in memory as PNG. The index is written last: as long
+    as it is missing, the folder is not complete.
+
+    Args:
+        dataset: `Dataset` with its images.
+        folder: where to; made if need be.
+        records_per_shard: int. Images per file.
+        progress: bool. Whether to show a progress bar.
+
+    Returns:
+        Path of the index.
+
+    Raises:
+        ValueError: if the data set is empty or was read without its images.
+        ImageError, FileNotFoundError: naming the image that cannot be read.
+        OSError: naming the shard that cannot be written, as on a full disk.
+    """
+    if not len(dataset) or records_per_shard < 1:
+        raise ValueError(f"There must be images, and at least 1 per shard. Received: {dataset!r}, {records_per_shard=}")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / INDEX).unlink(missing_ok=True)  # It would belong to other shards.
+    count = -(-len(dataset) // records_per_shard)
+    shards = []
+    with _progress(progress, f"Writing {dataset.name}", len(dataset)) as advance:
+        for number in range(count):
+            samples = dataset.samples[number * records_per_shard : (number + 1) * records_per_shard]
+            path = folder / f"{dataset.name}-{number:05d}-of-{count:05d}.tfrecord"
+            shards.append({"file": path.name, "records": _write_shard(path, samples, advance)})
+    skeleton = {"name": dataset.skeleton.name, "joint_names": dataset.skeleton.joint_names}
+    skeleton["limbs"] = dataset.skeleton.limbs
+    problems = {what: list(places) for what, places in dataset.problems.items()}
+    content = {"version": _VERSION, "name": dataset.name, "skeleton": skeleton, "problems": problems, "shards": shards}
+    partial = folder / f".{INDEX}.part"
+    partial.write_text(json.dumps(content, default=_as_json), encoding="utf-8")
+    os.replace(partial, folder / INDEX)
+    return folder / INDEX
+
+
+def read_tfrecords(folder: str | os.PathLike) -> Dataset:
+    """A data set from shards that `write_tfrecords` has written.
+
+    Args:
+        folder: the folder with `index.json`.
+
+    Returns:
+        `Dataset`. A damaged record is told when its image is read; `verify_tfrecords` looks at all of them.
+
+    Raises:
+        FileNotFoundError: if the index or a shard is missing.
+        ValueError: naming the file and the field that is missing or wrong, or the shard that is cut short.
+    """
+    folder = Path(folder)
+    path = folder / INDEX
+    content = load_json(path, dict)
+    if need(content, "version", str(path)) != _VERSION:
+        raise ValueError(f"{path} must be of version {_VERSION}. Received: {content['version']!r}")
+    samples = []
+    for shard in need(content, "shards", str(path), list):
+        file = folder / need(shard, "file", f"{path}: shards", str)
+        if not file.is_file():
+            raise FileNotFoundError(f"{path} names a shard that does not exist. Received: {file}")
+        records = need(shard, "records", f"{path}: {file.name}", list)
+        for number, record in enumerate(records):
+            samples.append(_sample(record, file, number, f"{path}: {file.name}, record {number}"))
+        if samples and (size := file.stat().st_size) < (end := samples[-1].source.start + samples[-1].source.length):
+            whole = sum(record["start"] + record["length"] <= size for record in records)
+            raise ValueError(
+                f"{file} is cut short: record {whole} is not complete. Received: {size} bytes, not {end} or more"
+            )
+    skeleton = _skeleton(need(content, "skeleton", str(path), dict), str(path))
+    problems = {what: tuple(places) for what, places in content.get("problems", {}).items()}
+    return Dataset(need(content, "name", str(path), str), skeleton, tuple(samples), problems)
+
+
+def verify_tfrecords(folder: str | os.PathLike, *, progress: bool = True) -> list[str]:
+    """Reads every record and compares checksums.
+
+    Args:
+        folder: the folder with `index.json`.
+        progress: bool. Whether to show a progress bar.
+
+    Returns:
+        One line for each damaged record, naming file and record number; empty if all is well.
+    """
+    dataset = read_tfrecords(folder)
+    damaged = []
+    with _progress(progress, f"Checking {dataset.name}", len(dataset)) as advance:
+        for sample in dataset:
+            try:
+                sample.source.read_bytes()
+            except ImageError as error:
+                damaged.append(str(error))
+            advance()
+    return damaged
+
+
+def _write_shard(path: Path, samples: tuple[Sample, ...], advance: Callable[[], None]) -> list[dict]:
+    import tensorflow as tf
+
+    records, position = [], 0
+    partial = path.with_name(f".{path.name}.part")
+    try:
+        with tf.io.TFRecordWriter(str(partial)) as writer:
+            for sample in samples:
+                image, size = _encoded(sample)
+                record = _record(sample, size)
+                content = _example(tf, image, record).SerializeToString()
+                writer.write(content)
+                start = position + _HEADER
+                place = {"start": start, "length": len(content), "checksum": zlib.crc32(content)}
+                records.append({**record, **place, "image": [content.index(image), len(image)]})
+                position = start + len(content) + 4
+                advance()
+        os.replace(partial, path)
+    except tf.errors.OpError as error:
+        raise OSError(f"The shard cannot be written ({error.message}). Received: {path}") from error
+    finally:
+        with suppress(OSError):
+            partial.unlink()
+    return records
+
+
+def _encoded(sample: Sample) -> tuple[bytes, tuple[int, int]]:
+    """The image as a file, and its size, after it was seen that it can be read."""
+    pixels = sample.read()
+    size = (pixels.shape[1], pixels.shape[0])
+    if isinstance(sample.source, np.ndarray):
+        return cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))[1].tobytes(), size
+    if isinstance(sample.source, bytes):
+        return sample.source, size
+    source = sample.source if isinstance(sample.source, ArchiveMember) else Path(sample.source)
+    return source.read_bytes(), size
+
+
+def _record(sample: Sample, size: tuple[int, int]) -> dict[str, Any]:
+    """A sample as plain values."""
+    persons = [
+        {
+            "joints": person.joints.tolist(),
+            "box": person.box.tolist(),
+            "area": person.area,
+            "is_crowd": person.is_crowd,
+            "head_size": person.head_size,
+            "segmentation": person.segmentation,
+            "person_id": person.person_id,
+        }
+        for person in sample.persons
+    ]
+    return {"image_id": sample.image_id, "image_size": list(size), "persons": persons}
+
+
+def _example(tf: Any, image: bytes, record: dict[str, Any]) -> Any:
+    """The record for TensorFlow. Features follow its object detection tools, joints are flat (persons, K, 3)."""
+    persons = record["persons"]
+
+    def floats(values: Any) -> Any:
+        return tf.train.Feature(float_list=tf.train.FloatList(value=np.ravel(values)))
+
+    def integers(values: Any) -> Any:
+        return tf.train.Feature(int64_list=tf.train.Int64List(value=np.ravel(values).astype(np.int64)))
+
+    def texts(*values: bytes) -> Any:
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
+
+    features = {
+        "image/encoded": texts(image),
+        "image/source_id": texts(str(record["image_id"]).encode()),
+        "image/width": integers(record["image_size"][:1]),
+        "image/height": integers(record["image_size"][1:]),
+        "person/joints": floats([person["joints"] for person in persons]),
+        "person/box": floats([person["box"] for person in persons]),
+        "person/area": floats([person["area"] for person in persons]),
+        "person/is_crowd": integers([person["is_crowd"] for person in persons]),
+        "person/json": texts(json.dumps(persons, default=_as_json).encode()),
+    }
+    return tf.train.Example(features=tf.train.Features(feature=features))
+
+
+def _sample(record: dict, file: Path, number: int, where: str) -> Sample:
+    places = {key: need(record, key, where, int) for key in ("start", "length", "checksum")}
+    image = RecordImage(file, f"record {number}", image=tuple(need(record, "image", where, list)), **places)
+    persons = []
+    for person in need(record, "persons", where, list):
+        segmentation = person.get("segmentation")
+        persons.append(Person(**{**person, "segmentation": segmentation}))
+    size = tuple(need(record, "image_size", where, list))
+    return Sample(need(record, "image_id", where, (int, str)), image, size, tuple(persons))
+
+
+def _skeleton(entry: dict, where: str) -> Skeleton:
+    names = tuple(need(entry, "joint_names", where, list))
+    name = need(entry, "name", where, str)
+    known = SKELETONS.get(name)
+    if known is not None and known.joint_names != names:
+        raise ValueError(f"{where}: the joints are not those of {name!r}. Received: {names}")
+    return known or Skeleton(name, names, tuple(tuple(limb) for limb in need(entry, "limbs", where, list)))
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode("ascii")
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"This cannot be stored in a record. Received: {type(value).__name__}")
+
+
+@contextmanager
+def _progress(visible: bool, title: str, total: int) -> Iterator[Callable[[], None]]:
+    """A progress bar; gives the function that advances it."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, disable=not visible) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda: bar.advance(task)
