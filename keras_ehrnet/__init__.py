@@ -25,7 +25,9 @@ _PUBLIC: dict[str, tuple[str, str | None]] = {
     "decode": ("keras_ehrnet.decode", None),
     "draw": ("keras_ehrnet.draw", None),
     "evaluation": ("keras_ehrnet.evaluation", None),
+    "losses": ("keras_ehrnet.losses", None),
     "models": ("keras_ehrnet.models", None),
+    "schedules": ("keras_ehrnet.schedules", None),
     "skeletons": ("keras_ehrnet.skeletons", None),
     "weights": ("keras_ehrnet.weights", None),
 }

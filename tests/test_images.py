@@ -160,7 +160,8 @@ def test_arrays() -> None:
 
 
 def test_log_level_of_opencv_survives_threads() -> None:
-    before = cv2.utils.logging.getLogLevel()
+    log = getattr(cv2.utils, "logging", cv2)
+    before = log.getLogLevel()
 
     def attempt(index: int) -> None:
         with pytest.raises(ImageError):
@@ -168,7 +169,7 @@ def test_log_level_of_opencv_survives_threads() -> None:
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(attempt, range(200)))
-    assert cv2.utils.logging.getLogLevel() == before
+    assert log.getLogLevel() == before
 
 
 def test_archive_members(tmp_path: Path) -> None:

@@ -311,6 +311,9 @@ _CHECKS: dict[bytes, tuple[Callable[[bytes], bool], str]] = {
 }
 _SIGNATURES = (*_CHECKS, b"GIF87a", b"GIF89a", b"BM", b"RIFF", b"II*\x00", b"MM\x00*", b"P4", b"P5", b"P6")
 
+# OpenCV 5 has its log in a module of its own, OpenCV 4 at the top.
+_opencv_log = getattr(cv2.utils, "logging", cv2)
+_SILENT = 0
 _quiet_lock = threading.Lock()
 _quiet_state = {"inside": 0, "level": 0}
 
@@ -318,10 +321,9 @@ _quiet_state = {"inside": 0, "level": 0}
 @contextmanager
 def _quiet_opencv() -> Iterator[None]:
     """Silences OpenCV's log. The level is global: the first thread in lowers it, the last one out restores it."""
-    logging = cv2.utils.logging
     with _quiet_lock:
         if _quiet_state["inside"] == 0:
-            _quiet_state["level"] = logging.setLogLevel(logging.LOG_LEVEL_SILENT)
+            _quiet_state["level"] = _opencv_log.setLogLevel(_SILENT)
         _quiet_state["inside"] += 1
     try:
         yield
@@ -329,4 +331,4 @@ def _quiet_opencv() -> Iterator[None]:
         with _quiet_lock:
             _quiet_state["inside"] -= 1
             if _quiet_state["inside"] == 0:
-                logging.setLogLevel(_quiet_state["level"])
+                _opencv_log.setLogLevel(_quiet_state["level"])
