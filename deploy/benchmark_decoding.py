@@ -73,11 +73,11 @@ def render(
 
 
 def maps_of(protocol: str, people: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
-    """What a protocol is given: full-resolution maps, or the network's stride-2 and stride-4 ones."""
+    """What a protocol is given: full-resolution maps with the tags of image and mirror image, or the network's own."""
     if protocol == "paper":
         return render(people, INPUT_SIZE, 1, 4.0, rng)
     heatmaps_2, _ = render(people, INPUT_SIZE, 2, 2.0, rng)
-    heatmaps_4, tags_4 = render(people, INPUT_SIZE, 4, 2.0, rng)
+    heatmaps_4, tags_4 = render(people, INPUT_SIZE, 4, 2.0, rng, channels=1)
     return heatmaps_4, tags_4, heatmaps_2
 
 

@@ -104,7 +104,7 @@ def find_peaks(
     band, column, joint = np.unravel_index(np.flatnonzero(maxima > threshold), maxima.shape)
     score = maxima[band, column, joint]
     for shift in _outwards(radius):
-        keep = score >= maxima[band, np.clip(column + shift, 0, width - 1), joint]
+        keep = score >= maxima[band, _inside(column + shift, width), joint]
         band, column, joint, score = band[keep], column[keep], joint[keep], score[keep]
 
     row = band[:, None] * (radius + 1) + np.arange(radius + 1)
@@ -153,7 +153,7 @@ def reduce_rows(maps: np.ndarray, height: int, *ufuncs: np.ufunc) -> list[np.nda
     return results
 
 
-_BANDS_AT_ONCE = 4
+_BYTES_AT_ONCE = 3 << 20  # about what a processor's cache holds
 
 
 def reduce_blocks(maps: np.ndarray, rows: int, columns: int, *ufuncs: np.ufunc) -> list[np.ndarray]:
@@ -162,8 +162,9 @@ def reduce_blocks(maps: np.ndarray, rows: int, columns: int, *ufuncs: np.ufunc) 
     A few bands at a time, which stay in the processor's cache from the first pass over them to the last.
     """
     parts = []
-    for first in range(0, len(maps), _BANDS_AT_ONCE * rows):
-        bands = reduce_rows(maps[first : first + _BANDS_AT_ONCE * rows], rows, *ufuncs)
+    step = rows * max(1, _BYTES_AT_ONCE // max(maps[:rows].nbytes, 1))
+    for first in range(0, len(maps), step):
+        bands = reduce_rows(maps[first : first + step], rows, *ufuncs)
         pairs = zip(bands, ufuncs, strict=True)
         parts.append([reduce_rows(band.swapaxes(0, 1), columns, ufunc)[0] for band, ufunc in pairs])
     return [np.concatenate(blocks, axis=1).swapaxes(0, 1) for blocks in zip(*parts, strict=True)]
@@ -172,7 +173,12 @@ def reduce_blocks(maps: np.ndarray, rows: int, columns: int, *ufuncs: np.ufunc) 
 def pixel(heatmaps: np.ndarray, row: np.ndarray, column: np.ndarray, joint: np.ndarray) -> np.ndarray:
     """Values at given pixels; beyond the border the nearest pixel counts."""
     height, width, _ = heatmaps.shape
-    return heatmaps[np.clip(row, 0, height - 1), np.clip(column, 0, width - 1), joint]
+    return heatmaps[_inside(row, height), _inside(column, width), joint]
+
+
+def _inside(index: np.ndarray, length: int) -> np.ndarray:
+    # Several times as fast as np.clip, which looks up the limits of the type first.
+    return np.minimum(np.maximum(index, 0), length - 1)
 
 
 def quarter_shift(heatmaps: np.ndarray, row: np.ndarray, column: np.ndarray, joint: np.ndarray) -> np.ndarray:
