@@ -256,8 +256,9 @@ def summary(
     from rich.table import Table
 
     _load_keras()
+    from keras_ehrnet.models.families import FAMILIES
     from keras_ehrnet.models.profile import profile
-    from keras_ehrnet.models.variants import FAMILIES, VARIANTS, variant
+    from keras_ehrnet.models.variants import VARIANTS, variant
 
     chosen = {name: variant(name) for name in models} if models else VARIANTS
     profiles = {name: profile(entry.build()) for name, entry in chosen.items()}

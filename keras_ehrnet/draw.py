@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import cv2
 import numpy as np
 
-from keras_ehrnet.poses import Poses
-from keras_ehrnet.skeletons import Skeleton
+if TYPE_CHECKING:
+    from keras_ehrnet.poses import Poses
+    from keras_ehrnet.skeletons import Skeleton
 
 COLOURS = {"left_": (255, 150, 40), "right_": (50, 150, 255), "": (80, 220, 120)}
 OUTLINE = (20, 20, 20)

@@ -9,7 +9,8 @@ import numpy as np
 
 from keras_ehrnet import skeletons
 from keras_ehrnet.errors import suggestion
-from keras_ehrnet.models.variants import VARIANTS, family_of
+from keras_ehrnet.models.families import family_of
+from keras_ehrnet.models.variants import VARIANTS
 from keras_ehrnet.skeletons import Skeleton
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ class Network(Protocol):
 
     Attributes:
         name: str. For people to read.
-        family: str. Key of `keras_ehrnet.models.variants.FAMILIES`; decides how its maps are decoded.
+        family: str. Key of `keras_ehrnet.models.families.FAMILIES`; decides how its maps are decoded.
         skeleton: `Skeleton` of its keypoints.
         input_size: tuple (height, width) that it was made for, in pixels.
         any_size: bool. Whether it takes other sizes too.

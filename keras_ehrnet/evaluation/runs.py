@@ -15,7 +15,7 @@ from keras_ehrnet.data import read_coco, read_lspet, read_mpii
 from keras_ehrnet.data.annotations import Dataset, Sample
 from keras_ehrnet.evaluation.oks import CocoScores, oks_average_precision
 from keras_ehrnet.evaluation.pck import PckScores, pck, pckh, torso_lengths
-from keras_ehrnet.models.variants import FAMILIES
+from keras_ehrnet.models.families import FAMILIES
 from keras_ehrnet.poses import Poses
 from keras_ehrnet.skeletons import COCO_17, LSP_14, MPII_16, Skeleton
 

@@ -9,6 +9,7 @@ import keras
 from keras import layers
 
 from keras_ehrnet.models import variants
+from keras_ehrnet.models.families import family_of
 
 Shape = tuple[int, ...]
 
@@ -19,7 +20,7 @@ class Profile:
 
     Args:
         name: str. Name of the model.
-        family: str. Key of `keras_ehrnet.models.variants.FAMILIES`.
+        family: str. Key of `keras_ehrnet.models.families.FAMILIES`.
         input_shape: tuple (height, width, channels) that the cost holds for.
         parameters: int. Trainable parameters.
         weights: int. All weights, batch-norm statistics included.
@@ -59,7 +60,7 @@ def profile(model: keras.Model, input_shape: tuple[int, int, int] | None = None)
         (2764706, 1.81, 2.1)
     """
     shape = _input_shape(model, input_shape)
-    family = variants.family_of(model.output_names if isinstance(model.output, dict) else None)
+    family = family_of(model.output_names if isinstance(model.output, dict) else None)
     costs = _layer_macs(model, shape)
     # Transposed convolutions are counted as if every output pixel saw the whole kernel: stride x stride too much.
     transposed = sum(macs * math.prod(layer.strides) for layer, macs in costs if _is_transposed(layer))

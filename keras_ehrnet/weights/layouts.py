@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from keras_ehrnet.models import variants
+from keras_ehrnet.models.families import family_of
 
 if TYPE_CHECKING:
     import keras
@@ -156,7 +156,7 @@ def torch_slots(model: keras.Model) -> Iterator[Slot]:
     Raises:
         ValueError: if no PyTorch weights of this model were ever published.
     """
-    family = variants.family_of(model.output_names if isinstance(model.output, dict) else None)
+    family = family_of(model.output_names if isinstance(model.output, dict) else None)
     naming = _nas_name if family == "efficientpose_nas" else _backbone_or_hrnet_name
     blocks = _block_order(model)
     for layer in model.layers:
@@ -185,7 +185,7 @@ def efficientpose_slots(model: keras.Model) -> Iterator[Slot]:
     Raises:
         ValueError: if the model is not an EfficientPose.
     """
-    family = variants.family_of(model.output_names if isinstance(model.output, dict) else None)
+    family = family_of(model.output_names if isinstance(model.output, dict) else None)
     if family != "efficientpose":
         raise ValueError(
             "This file holds weights of EfficientPose RT..IV or Lite; build the model with EfficientPose(variant). "
