@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
 
 # TensorFlow's start-up messages are not for the people who read this program's output.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v")
 
 app = typer.Typer(
     name="keras-ehrnet",
@@ -69,26 +69,35 @@ def predict(
     track: Annotated[bool, typer.Option("--track", help="Video: give people identities.")] = False,
     threshold: Annotated[float, typer.Option("--threshold", help="Do not draw joints below this score.")] = 0.2,
     min_score: Annotated[float, typer.Option("--min-score", help="Leave out people below this score.")] = 0.0,
-    max_people: Annotated[int, typer.Option("--max-people", help="At most so many people per image.")] = 30,
-    max_frames: Annotated[int | None, typer.Option("--max-frames", help="Video: stop after so many frames.")] = None,
+    max_people: Annotated[int, typer.Option("--max-people", min=1, help="At most so many people per image.")] = 30,
+    max_frames: Annotated[
+        int | None, typer.Option("--max-frames", min=1, help="Video: stop after so many frames.")
+    ] = None,
+    input_size: Annotated[str | None, typer.Option("--input-size", help="height,width for models of any size.")] = None,
     csv: Annotated[bool, typer.Option("--csv", help="Write a CSV table beside the JSON.")] = False,
 ) -> None:
     """Find people: writes pictures and JSON, prints a table."""
+    from keras_ehrnet import networks
+    from keras_ehrnet import predictor as predictors
     from keras_ehrnet.data.images import list_images
-    from keras_ehrnet.predictor import PosePredictor
 
-    is_video = source.isdigit() or source.lower().endswith(VIDEO_SUFFIXES)
+    is_video = predictors.is_video(source)
+    if is_video and csv:
+        raise ValueError("--csv is for images; a video's points are written as a line of JSON per frame.")
     paths = [] if is_video else list_images(source)
+    size = tuple(int(side) for side in _numbers(input_size, "--input-size")) if input_size else None
+    _refuse_overwriting(paths, output)
     _make_folder(output)
     _load_keras()
-    predictor = PosePredictor.load(
-        model,
-        weights=weights,
+    network = networks.load(model, weights=weights, input_size=size)
+    predictor = predictors.PosePredictor(
+        network,
         protocol=protocol.value if protocol else "fast" if is_video else "paper",
         flip=flip,
         scales=_numbers(scales, "--scales"),
         several=several,
-        smooth=smooth,
+        # Any family's video can be filtered over time; only EfficientPose's maps are blurred as well.
+        smooth=smooth and (network.family == "efficientpose" or not is_video),
         max_people=max_people,
         min_score=min_score,
     )
@@ -132,13 +141,23 @@ def _predict_images(
 
 
 def _output_names(paths: Sequence[Path]) -> list[str]:
-    """One name per image: its own without suffix, numbered where two would be the same."""
-    counts: dict[str, int] = {}
-    names = []
+    """One name per image: its own without suffix, numbered where that is another's already."""
+    names: dict[str, Path] = {}
+    own = {path.stem for path in paths}
     for path in paths:
-        counts[path.stem] = counts.get(path.stem, 0) + 1
-        names.append(path.stem if counts[path.stem] == 1 else f"{path.stem}-{counts[path.stem]}")
-    return names
+        numbered = (f"{path.stem}-{number}" for number in itertools.count(2))
+        names[path.stem if path.stem not in names else next(n for n in numbered if n not in names and n not in own)] = (
+            path
+        )
+    return list(names)
+
+
+def _refuse_overwriting(paths: Sequence[Path], output: Path) -> None:
+    """No result may take the place of an image it is made from."""
+    for name in _output_names(paths):
+        target = output / f"{name}.png"
+        if target.exists() and any(target.samefile(path) for path in paths):
+            raise ValueError(f"The picture would overwrite {target}: choose another folder with --output.")
 
 
 def _predict_video(predictor: PosePredictor, source: str, output: Path, options: dict[str, Any]) -> None:
@@ -182,7 +201,7 @@ def evaluate_coco(
     protocol: ProtocolOption = None,
     flip: FlipOption = False,
     scales: ScalesOption = "1",
-    limit: Annotated[int | None, typer.Option("--limit", help="Only so many images.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only so many images.")] = None,
     fps: Annotated[float | None, typer.Option("--fps", help="With --watts: the paper's AP x FPS / watt.")] = None,
     watts: Annotated[float | None, typer.Option("--watts", help="Power drawn while running.")] = None,
 ) -> None:
@@ -192,11 +211,13 @@ def evaluate_coco(
     if (fps is None) != (watts is None):
         raise ValueError("--fps and --watts go together.")
     predictor = _evaluated(model, weights, protocol, flip, scales)
-    scores = evaluation.coco(predictor, images, annotations, output=output, limit=limit)
+    with _told_problems() as problems:
+        scores = evaluation.coco(predictor, images, annotations, output=output, limit=limit)
     _print_rows(f"{predictor.network.name} on {scores.images} images, {scores.persons} persons", scores.rows())
     if fps is not None and watts is not None:
         figure = evaluation.efficiency(100 * scores.ap, fps, watts)
         _console().print(f"AP x FPS / watt: {figure:.1f}")
+    _fail_after(problems)
 
 
 @evaluate_app.command("mpii")
@@ -207,15 +228,17 @@ def evaluate_mpii(
     weights: WeightsOption = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for results; resumes there.")] = None,
     flip: FlipOption = False,
-    limit: Annotated[int | None, typer.Option("--limit", help="Only so many images.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only so many images.")] = None,
     skip_missing: Annotated[bool, typer.Option("--skip-missing", help="Leave out persons without image.")] = False,
 ) -> None:
     """MPII's PCKh@0.5 and PCKh@0.1 per joint."""
     from keras_ehrnet import evaluation
 
     predictor = _evaluated(model, weights, None, flip, "1")
-    scores = evaluation.mpii(predictor, images, annotations, output=output, limit=limit, skip_missing=skip_missing)
+    with _told_problems() as problems:
+        scores = evaluation.mpii(predictor, images, annotations, output=output, limit=limit, skip_missing=skip_missing)
     _print_rows(f"{predictor.network.name}, {scores.persons} persons", scores.rows())
+    _fail_after(problems)
 
 
 @evaluate_app.command("lspet")
@@ -226,15 +249,34 @@ def evaluate_lspet(
     weights: WeightsOption = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for results; resumes there.")] = None,
     flip: FlipOption = False,
-    limit: Annotated[int | None, typer.Option("--limit", help="Only so many images.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only so many images.")] = None,
 ) -> None:
     """PCK of Leeds Sports Pose extended, relative to the torso."""
     from keras_ehrnet import evaluation
 
     predictor = _evaluated(model, weights, None, flip, "1")
-    scores = evaluation.lspet(predictor, annotations, images=images, output=output, limit=limit)
+    with _told_problems() as problems:
+        scores = evaluation.lspet(predictor, annotations, images=images, output=output, limit=limit)
     title = f"{predictor.network.name}, {scores.persons} persons ({scores.left_out} without torso left out)"
     _print_rows(title, scores.rows())
+    _fail_after(problems)
+
+
+@contextmanager
+def _told_problems() -> Iterator[list[str]]:
+    """Collects the warnings of an evaluation, to be told after its table."""
+    problems: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        yield problems
+    problems += [str(warning.message) for warning in caught if warning.category is UserWarning]
+
+
+def _fail_after(problems: list[str]) -> None:
+    for problem in problems:
+        _complain(problem)
+    if problems:
+        raise typer.Exit(1)
 
 
 def _evaluated(
@@ -297,7 +339,9 @@ def convert(
     source: Annotated[str, typer.Argument(help="Published weights: a file, or a registered name.")],
     output: Annotated[Path, typer.Argument(help="File to write: .weights.h5 or .keras.")],
     model: ModelOption,
-    num_keypoints: Annotated[int | None, typer.Option(help="Keypoints of the model; default: as published.")] = None,
+    num_keypoints: Annotated[
+        int | None, typer.Option(min=1, help="Keypoints of the model; default: as published.")
+    ] = None,
 ) -> None:
     """Turn published weights into a file of this package."""
     from keras_ehrnet import weights as weights_module
@@ -305,6 +349,8 @@ def convert(
 
     _load_keras()
     options = {"num_keypoints": num_keypoints} if num_keypoints is not None else {}
+    if options and variant(model).family == "efficientnet":
+        raise ValueError(f"A classifier has no keypoints. Received: --num-keypoints {num_keypoints} for {model!r}")
     path = weights_module.convert(variant(model).build(**options), source, output)
     _console().print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)", soft_wrap=True)
 

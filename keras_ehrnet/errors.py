@@ -33,5 +33,8 @@ def _nearest(received: object, valid: list[object]) -> object | None:
     if isinstance(received, Real) and not isinstance(received, bool) and numbers:
         return min(numbers, key=lambda value: abs(value - received))
     by_text = {str(value).lower().replace("-", "_"): value for value in valid}
-    near = get_close_matches(str(received).lower().replace("-", "_"), by_text, n=1, cutoff=0.5)
+    text = str(received).lower().replace("-", "_")
+    near = get_close_matches(text, by_text, n=1, cutoff=0.5)
+    if not near and len(text) == 1 and all(len(name) == 1 for name in by_text):
+        near = [min(by_text, key=lambda name: abs(ord(name) - ord(text)))]
     return by_text[near[0]] if near else None

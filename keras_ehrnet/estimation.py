@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -11,6 +12,7 @@ from keras_ehrnet import decode
 from keras_ehrnet.decode import Geometry, NetworkOutputs
 from keras_ehrnet.networks import Network
 from keras_ehrnet.poses import Poses
+from keras_ehrnet.skeletons import SKELETONS
 
 BOX_PADDING = 1.25
 """A person's crop is larger than its box by this factor."""
@@ -45,14 +47,40 @@ class Settings:
     min_score: float = 0.0
 
     def __post_init__(self) -> None:
+        scales = (self.scales,) if isinstance(self.scales, (int, float)) else tuple(self.scales)
+        object.__setattr__(self, "scales", scales)
         if self.protocol not in ("paper", "fast"):
             raise ValueError(f"The protocol is 'paper' or 'fast'. Received: protocol={self.protocol!r}")
-        if not self.scales or min(self.scales) <= 0 or (len(self.scales) > 1 and 1 not in self.scales):
-            raise ValueError(f"Scales are positive, and one of several is 1. Received: scales={self.scales}")
+        if not all(math.isfinite(scale) and scale > 0 for scale in scales) or (scales != (1,) and 1 not in scales):
+            raise ValueError(f"Scales are positive numbers, and one of them is 1. Received: scales={self.scales}")
         if self.protocol == "fast" and tuple(self.scales) != (1.0,):
             raise ValueError(f"Several scales need protocol='paper'. Received: protocol='fast', scales={self.scales}")
         if self.max_people < 1:
             raise ValueError(f"max_people must be at least 1. Received: max_people={self.max_people}")
+
+
+def check_settings(network: Network, settings: Settings) -> None:
+    """ValueError for settings that a network cannot follow, rather than a result without them."""
+    if tuple(settings.scales) != (1.0,) and not (network.family == "efficienthrnet" and network.any_size):
+        raise ValueError(
+            "Several scales are for EfficientHRNet with free input sizes. "
+            f"Received: scales={settings.scales} for {network.name!r}"
+        )
+    for name in ("several", "smooth"):
+        if getattr(settings, name) and network.family != "efficientpose":
+            raise ValueError(f"{name!r} is for EfficientPose. Received: {name}=True for {network.name!r}")
+    if settings.several and settings.flip:
+        raise ValueError("Mirroring is not defined for part affinity fields. Received: flip and several")
+    if settings.flip and network.skeleton.name not in SKELETONS and not _knows_sides(network):
+        raise ValueError(
+            "Mirroring needs to know left from right: pass skeleton=Skeleton(...) with joints named left_... and "
+            f"right_.... Received: flip=True for {network.name!r} with unnamed keypoints"
+        )
+
+
+def _knows_sides(network: Network) -> bool:
+    permutation = network.skeleton.flip_permutation
+    return permutation != tuple(range(len(permutation)))
 
 
 def estimate(
@@ -178,8 +206,6 @@ def _placed(
     batch = np.stack([geometry.warp(image) for geometry, image in zip(geometries, images, strict=True)])
     maps = network(batch)
     if settings.flip:
-        if settings.several:
-            raise ValueError("Mirroring is not defined for part affinity fields. Received: flip and several")
         maps = _averaged(maps, network(batch[:, :, ::-1]), network)
     people = [
         _decoded(network, {name: values[index] for name, values in maps.items()}, settings)

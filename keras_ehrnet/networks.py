@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -37,6 +39,9 @@ class Network(Protocol):
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Maps for a batch of uint8 RGB images of shape `(B, H, W, 3)`."""
 
+    def digest(self) -> str:
+        """Checksum of the weights: tells one checkpoint of a model from another."""
+
 
 class KerasNetwork:
     """A Keras model behind the interface of `Network`.
@@ -69,13 +74,39 @@ class KerasNetwork:
                 f"Model {model.name!r} has {heatmaps.shape[-1]} keypoints. "
                 f"Received: skeleton {self.skeleton.name!r} with {self.skeleton.num_joints}"
             )
+        if not any(layer.name == "preprocessing" for layer in model.layers):
+            raise ValueError(
+                "A predictor passes RGB in [0, 255], which the model must normalise itself: build it with "
+                f"include_preprocessing=True. Received: model {model.name!r}"
+            )
         own_size = tuple(model.input_shape[1:3])
-        self.any_size = None in own_size
-        self.input_size = input_size or _usual_size(model, own_size)
+        self.any_size = own_size == (None, None)
+        self.input_size = _usual_size(model, own_size) if input_size is None else _checked_size(model, input_size)
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
         outputs = self.model.predict_on_batch(images)
         return {name: np.asarray(maps, np.float32) for name, maps in outputs.items()}
+
+    def digest(self) -> str:
+        """Checksum of the weights: tells one checkpoint of a model from another."""
+        checksum = hashlib.sha256()
+        for weight in self.model.get_weights():
+            checksum.update(np.ascontiguousarray(weight).tobytes())
+        return checksum.hexdigest()
+
+
+STRIDES = {"efficienthrnet": 32, "efficientpose": 8, "efficientpose_nas": 16}
+"""What input sizes must be multiples of."""
+
+
+def _checked_size(model: keras.Model, input_size: tuple[int, int]) -> tuple[int, int]:
+    own, stride = tuple(model.input_shape[1:3]), STRIDES[family_of(model.output)]
+    size = tuple(input_size) if isinstance(input_size, (tuple, list)) else ()
+    if len(size) != 2 or not all(hasattr(side, "__index__") and side > 0 and side % stride == 0 for side in size):
+        raise ValueError(f"input_size is (height, width), multiples of {stride}. Received: {input_size!r}")
+    if any(side not in (None, given) for side, given in zip(own, size, strict=True)):
+        raise ValueError(f"Model {model.name!r} takes images of size {own}. Received: input_size={size}")
+    return size
 
 
 def _usual_size(model: keras.Model, own_size: tuple[int | None, int | None]) -> tuple[int, int]:
@@ -151,6 +182,8 @@ def _read(path: Path) -> keras.Model:
         )
     try:
         return keras.models.load_model(path, compile=False)
-    except (ValueError, OSError, KeyError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"This model file cannot be read ({reason}). Received: {str(path)!r}") from error
+    except (ValueError, OSError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile) as error:
+        from keras_ehrnet.weights.formats import damaged
+
+        reason = "it is cut short or damaged" if not zipfile.is_zipfile(path) else str(error).strip().splitlines()[0]
+        raise ValueError(damaged(path, reason).replace("weights file", "model file")) from error

@@ -61,8 +61,12 @@ class Poses:
                 f"Poses of skeleton {self.skeleton.name!r} need keypoints of shape (N, {joints}, 3) and scores of "
                 f"shape (N,). Received: keypoints {keypoints.shape}, scores {scores.shape}"
             )
+        ids = None if self.ids is None else np.asarray(self.ids, int)
+        if ids is not None and ids.shape != scores.shape:
+            raise ValueError(f"Every person has one identity. Received: {len(scores)} persons, ids {ids.shape}")
         object.__setattr__(self, "keypoints", keypoints)
         object.__setattr__(self, "scores", scores)
+        object.__setattr__(self, "ids", ids)
 
     @classmethod
     def empty(cls, skeleton: Skeleton, image_size: tuple[int, int] | None = None) -> Poses:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -13,7 +14,7 @@ import numpy as np
 
 from keras_ehrnet import networks
 from keras_ehrnet.data.images import ImageError, list_images, read_image
-from keras_ehrnet.estimation import Settings, estimate
+from keras_ehrnet.estimation import Settings, check_settings, estimate
 from keras_ehrnet.networks import Network
 from keras_ehrnet.poses import Poses
 from keras_ehrnet.skeletons import Skeleton
@@ -60,6 +61,7 @@ class PosePredictor:
     def __init__(self, network: Network | keras.Model, **settings: object) -> None:
         self.network = network if hasattr(network, "family") else networks.load(network)
         self.settings = Settings(**settings)
+        check_settings(self.network, self.settings)
 
     @classmethod
     def load(
@@ -96,7 +98,8 @@ class PosePredictor:
 
         Args:
             images: the path of an image, an array of shape `(H, W, 3)` (uint8 or float in [0, 255], RGB); or a list of
-                these, an array of shape `(B, H, W, 3)`, a folder, or a pattern such as `"photos/*.jpg"`.
+                these, an array of shape `(B, H, W, 3)`, a folder, or a pattern such as `"photos/*.jpg"`, of which files
+            that cannot be read are left out with a warning (`files` tells which). Videos: see `video`.
             boxes: float array of shape `(N, 4)`, or a list of them for several images. For networks that take one
                 person each: left, top, right, bottom of every person, in pixels.
 
@@ -107,8 +110,11 @@ class PosePredictor:
             ImageError: if an image cannot be read.
             FileNotFoundError: if there is no such file.
         """
+        _refuse_videos(images)
+        if _is_several(images) and isinstance(images, (str, os.PathLike)):
+            return self._folder(images)
         if _is_several(images):
-            listed = list(images) if not isinstance(images, (str, os.PathLike)) else list_images(images)
+            listed = list(images)
             return [poses for batch, here in _batches(listed, boxes) for poses in self._batch(batch, here)]
         return self._batch([images], None if boxes is None else [boxes])[0]
 
@@ -116,6 +122,15 @@ class PosePredictor:
         images = [read_image(source) for source in sources]
         people = estimate(self.network, images, self.settings, boxes)
         return [replace(poses, image=image) for poses, image in zip(people, images, strict=True)]
+
+    def _folder(self, place: str | os.PathLike) -> list[Poses]:
+        results = list(self.files(list_images(place)))
+        failed = [result for result in results if result.poses is None]
+        if failed:
+            warnings.warn(
+                f"{len(failed)} of {len(results)} files left out: {failed[0].error}", UserWarning, stacklevel=3
+            )
+        return [result.poses for result in results if result.poses is not None]
 
     def files(self, paths: Iterable[str | Path]) -> Iterator[FileResult]:
         """People in image files, one after the other; a file that cannot be read does not stop the others.
@@ -141,6 +156,20 @@ class PosePredictor:
     def __repr__(self) -> str:
         height, width = self.network.input_size
         return f"PosePredictor({self.network.name}, {self.network.skeleton.name}, input {width}x{height})"
+
+
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v")
+
+
+def is_video(source: object) -> bool:
+    """Whether a source is the number of a camera or named like a video."""
+    text = str(source)
+    return isinstance(source, (int, str, os.PathLike)) and (text.isdigit() or text.lower().endswith(VIDEO_SUFFIXES))
+
+
+def _refuse_videos(images: object) -> None:
+    if is_video(images):
+        raise ValueError(f"Videos and cameras are read by predictor.video(source). Received: {images!r}")
 
 
 def _is_several(images: Image | Sequence[Image]) -> bool:

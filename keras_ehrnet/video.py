@@ -44,6 +44,7 @@ class VideoReport:
         persons: int. Persons found, over all frames.
         frame_rate: float. Of the video, in frames per second.
         seconds: float. Time it took.
+        frames_per_second: float. Frames looked at per second, once the first was done.
         output: Path or None. The video with people drawn in it.
         poses: Path or None. The people, one line of JSON per frame.
         problem: str or None. Why the video ended before its header says.
@@ -54,14 +55,10 @@ class VideoReport:
     persons: int
     frame_rate: float
     seconds: float
+    frames_per_second: float
     output: Path | None
     poses: Path | None
     problem: str | None
-
-    @property
-    def frames_per_second(self) -> float:
-        """Frames looked at per second."""
-        return self.frames / self.seconds if self.seconds else 0.0
 
 
 def process(
@@ -93,12 +90,14 @@ def process(
         progress: bool. Whether to show a progress bar.
 
     Returns:
-        `VideoReport`. If the video ends early or has a broken frame, what was done until then is kept and `problem`
-        says so.
+        `VideoReport`. If the video ends early or has broken frames, or is interrupted from the keyboard, what was done
+        is kept and `problem` says so; it is kept, too, where an error ends it.
 
     Raises:
         VideoError: if the video cannot be opened, or the output cannot be written.
     """
+    if max_frames is not None and max_frames < 1:
+        raise VideoError(f"max_frames must be at least 1. Received: max_frames={max_frames}")
     with ExitStack() as stack:
         reader = stack.enter_context(_Reader(source))
         sink = stack.enter_context(_Sink(output, poses, reader, threshold))
@@ -108,30 +107,39 @@ def process(
         total = min(filter(None, (reader.announced, max_frames)), default=None)
         task = bar.add_task("frames", total=total) if bar else None
         frames = persons = 0
-        started = time.perf_counter()
+        interrupted = False
+        started = first = time.perf_counter()
         # A drain at exit hands the reader thread back even if the network fails.
-        for frame in stack.enter_context(_Ahead(reader.frames(max_frames))):
-            (people,) = estimate(predictor.network, [frame], predictor.settings)
-            people = tracker(people) if tracker else people
-            people = smoother(people) if smoother else people
-            sink.put(frames, frame, people)
-            if on_frame:
-                on_frame(frames, frame, people)
-            frames += 1
-            persons += len(people)
-            if bar:
-                bar.advance(task)
+        ahead = stack.enter_context(_Ahead(reader.frames(max_frames)))
+        try:
+            for frame in ahead:
+                (people,) = estimate(predictor.network, [frame], predictor.settings)
+                people = tracker(people) if tracker else people
+                people = smoother(people) if smoother else people
+                sink.put(frames, frame, people)
+                if on_frame:
+                    on_frame(frames, frame, people)
+                frames += 1
+                persons += len(people)
+                # The network is made ready for the first frame: that says nothing about the rate.
+                first = first if frames > 1 else time.perf_counter()
+                if bar:
+                    bar.advance(task)
+        except KeyboardInterrupt:
+            # The usual end of a recording from a camera.
+            interrupted = True
         sink.finish()
-        seconds = time.perf_counter() - started
+        finished = time.perf_counter()
     return VideoReport(
         frames=frames,
         announced=reader.announced,
         persons=persons,
         frame_rate=reader.frame_rate,
-        seconds=seconds,
+        seconds=finished - started,
+        frames_per_second=(frames - 1) / (finished - first) if frames > 1 else 0.0,
         output=Path(output) if output else None,
         poses=Path(poses) if poses else None,
-        problem=_problem(frames, reader.announced, max_frames),
+        problem=f"Interrupted after frame {frames}." if interrupted else _problem(frames, reader.announced, max_frames),
     )
 
 
@@ -139,7 +147,7 @@ def _problem(frames: int, announced: int | None, max_frames: int | None) -> str 
     expected = min(filter(None, (announced, max_frames)), default=None)
     if expected is None or frames >= expected:
         return None
-    return f"The video ends or is broken after frame {frames}; its header promises {announced}."
+    return f"The video ends early or has broken frames: {frames} of the {announced} that its header promises were read."
 
 
 def _progress_bar() -> Progress:
@@ -169,6 +177,7 @@ class _Reader:
         count = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
         self.announced = count if count > 0 and not is_camera else None
         rate = float(self._capture.get(cv2.CAP_PROP_FPS))
+        self._path = None if is_camera else Path(source)
         self.frame_rate = rate if np.isfinite(rate) and rate > 0 else 25.0
         self.size = (
             int(self._capture.get(cv2.CAP_PROP_FRAME_WIDTH)),
@@ -180,6 +189,10 @@ class _Reader:
 
     def __exit__(self, *exception: object) -> None:
         self._capture.release()
+
+    def refuse_overwriting(self, path: Path) -> None:
+        if self._path is not None and path.exists() and path.samefile(self._path):
+            raise VideoError(f"The result would overwrite the video it is made from. Received: {path}")
 
     def frames(self, limit: int | None) -> Iterator[np.ndarray]:
         count = 0
@@ -227,16 +240,31 @@ class _Ahead:
 
 
 class _Sink:
-    """Writes the drawn video and the lines of JSON in a thread; the files get their names when they are whole."""
+    """Writes the drawn video and the lines of JSON in a thread.
+
+    The files get their names when they are closed: with all frames, or, if something goes wrong, with those done.
+    """
 
     def __init__(self, output: str | Path | None, poses: str | Path | None, reader: _Reader, threshold: float) -> None:
         self._output, self._poses = (Path(path) if path else None for path in (output, poses))
+        self._written = 0
+        for path in filter(None, (self._output, self._poses)):
+            reader.refuse_overwriting(path)
         self._threshold, self._rate = threshold, reader.frame_rate
-        self._video = _open_video(self._output, reader) if self._output else None
         self._lines = _open_lines(self._poses) if self._poses else None
+        self._video = self._opened_video(reader) if self._output else None
         self._queue: queue.Queue = queue.Queue(QUEUE_LENGTH)
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def _opened_video(self, reader: _Reader) -> cv2.VideoWriter:
+        try:
+            return _open_video(self._output, reader)
+        except VideoError:
+            if self._lines:
+                self._lines.close()
+                _partial(self._poses).unlink()
+            raise
 
     def __enter__(self) -> _Sink:
         self._thread.start()
@@ -244,9 +272,11 @@ class _Sink:
 
     def __exit__(self, *exception: object) -> None:
         self._close()
-        for path in (self._output, self._poses):
-            if path:
-                _partial(path).unlink(missing_ok=True)
+        for path in filter(None, (self._output, self._poses)):
+            partial = _partial(path)
+            if partial.exists() and self._written:
+                os.replace(partial, path)
+            partial.unlink(missing_ok=True)
 
     def put(self, number: int, frame: np.ndarray, people: Poses) -> None:
         if self._error:
@@ -254,13 +284,10 @@ class _Sink:
         self._queue.put((number, frame, people))
 
     def finish(self) -> None:
-        """Waits for the last frame and gives the files their names."""
+        """Waits for the last frame."""
         self._close()
         if self._error:
             raise VideoError(f"The results cannot be written: {self._error}") from self._error
-        for path in (self._output, self._poses):
-            if path:
-                os.replace(_partial(path), path)
 
     def _close(self) -> None:
         if self._thread.is_alive():
@@ -284,6 +311,7 @@ class _Sink:
         if self._lines:
             line = {"frame": number, "seconds": round(number / self._rate, 4), **people.to_dict()}
             self._lines.write(json.dumps(line) + "\n")
+        self._written += 1
         if self._video:
             drawn = draw.poses(frame, people, threshold=self._threshold)
             self._video.write(cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR, dst=drawn))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -51,6 +52,36 @@ def test_folder_of_another_evaluation_is_refused(reference, predictor, tmp_path)
     flipping = ke.PosePredictor(predictor.network, flip=True)
     with pytest.raises(ValueError, match="holds another evaluation"):
         evaluation.lspet(flipping, annotations, output=tmp_path, limit=1, progress=False)
+
+
+def test_other_weights_are_another_evaluation(reference, predictor, tmp_path):
+    annotations = reference / "data/lspet/val.json"
+    evaluation.lspet(predictor, annotations, output=tmp_path, limit=1, progress=False)
+    untrained = ke.PosePredictor(ke.EfficientPose("RT"))
+    with pytest.raises(ValueError, match="holds another evaluation"):
+        evaluation.lspet(untrained, annotations, output=tmp_path, limit=1, progress=False)
+
+
+def test_unreadable_image_counts_as_empty_and_is_told(reference, tmp_path):
+    folder = reference / "data/coco_samples"
+    images = tmp_path / "images"
+    shutil.copytree(folder / "images", images)
+    broken = images / "000000000785.jpg"
+    broken.chmod(0o644)
+    broken.write_bytes(broken.read_bytes()[:3000])
+    predictor = ke.PosePredictor(ke.EfficientPoseNAS("A"))
+    with pytest.warns(UserWarning, match="1 of 2 images cannot be read and count as empty"):
+        scores = evaluation.coco(predictor, images, folder / "person_keypoints.json", limit=2, progress=False)
+    assert scores.images == 2
+
+
+def test_damaged_journal_names_the_line(reference, predictor, tmp_path):
+    annotations = reference / "data/lspet/val.json"
+    evaluation.lspet(predictor, annotations, output=tmp_path, limit=2, progress=False)
+    lines = (tmp_path / "journal.jsonl").read_text().splitlines()
+    (tmp_path / "journal.jsonl").write_text("\n".join([lines[0], "damaged", lines[2]]) + "\n")
+    with pytest.raises(ValueError, match="damaged in line 2"):
+        evaluation.lspet(predictor, annotations, output=tmp_path, limit=2, progress=False)
 
 
 def test_skeletons_must_fit(reference, predictor):

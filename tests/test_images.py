@@ -123,7 +123,7 @@ def test_damaged_png_is_noticed() -> None:
         (b"just a text\n" * 50, "not an image"),
         (b"\xff\xd8\xff", "damaged"),
         (b"BM" + bytes(60), "damaged"),
-        (b"RIFF\x24\x00\x00\x00WAVEfmt " + bytes(40), "damaged"),
+        (b"RIFF\x24\x00\x00\x00WAVEfmt " + bytes(40), "not an image"),
     ],
 )
 def test_what_is_no_image(tmp_path: Path, capfd: pytest.CaptureFixture, content: bytes, message: str) -> None:

@@ -158,6 +158,37 @@ def test_files_go_on_after_bad_ones(predictor, photo, tmp_path):
     assert all(result.path.name in result.error for result in results if result.error)
 
 
+def test_folder_leaves_bad_files_out_and_says_so(predictor, photo, tmp_path):
+    (tmp_path / "good.jpg").write_bytes(photo.read_bytes())
+    (tmp_path / "cut.jpg").write_bytes(photo.read_bytes()[:5000])
+    with pytest.warns(UserWarning, match="1 of 2 files left out"):
+        assert len(predictor(tmp_path)) == 1
+
+
+def test_results_never_overwrite_images(reference, photo, tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_EHRNET_HOME", str(reference / "weights"))
+    image = cv2.imencode(".png", cv2.imread(str(photo)))[1].tobytes()
+    (tmp_path / "a.png").write_bytes(image)
+    command = [sys.executable, "-m", "keras_ehrnet", "predict", str(tmp_path), "-o", str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert (result.returncode, (tmp_path / "a.png").read_bytes()) == (2, image)
+    assert "choose another folder" in result.stderr
+
+
+def test_names_of_results_are_unique(tmp_path):
+    from keras_ehrnet.cli import _output_names
+
+    paths = [tmp_path / name for name in ("a-2.jpg", "a.jpg", "a.png", "a.bmp")]
+    assert _output_names(paths) == ["a-2", "a", "a-3", "a-4"]
+
+
+@pytest.mark.parametrize("damage", [b"", b"text", b"PK\x03\x04 cut"])
+def test_damaged_model_files_tell_their_checksum(tmp_path, damage):
+    (tmp_path / "m.keras").write_bytes(damage)
+    with pytest.raises(ValueError, match=r"not a readable model file.*sha256"):
+        ke.PosePredictor.load(tmp_path / "m.keras")
+
+
 def test_folder_with_bad_files_from_the_command_line(reference, photo, tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_EHRNET_HOME", str(reference / "weights"))
     folder = tmp_path / "photos"
@@ -179,7 +210,7 @@ MISTAKES = {
     "shape": (lambda p: p(np.zeros((4, 4, 7), np.uint8)), ImageError, "must have shape"),
     "absent": (lambda p: p("absent.jpg"), FileNotFoundError, "absent.jpg"),
     "several and flip": (
-        lambda p: ke.PosePredictor(p.network, several=True, flip=True)(np.zeros((9, 9, 3), np.uint8)),
+        lambda p: ke.PosePredictor(p.network, several=True, flip=True),
         ValueError,
         "Mirroring is not defined",
     ),
@@ -189,7 +220,36 @@ MISTAKES = {
         "Boxes are given per image",
     ),
     "protocol": (lambda p: Settings(protocol="quick"), ValueError, "'paper' or 'fast'"),
-    "scales": (lambda p: Settings(scales=(0.5, 2)), ValueError, "one of several is 1"),
+    "scales": (lambda p: Settings(scales=(0.5, 2)), ValueError, "one of them is 1"),
+    "infinite scale": (lambda p: Settings(scales=(1, np.inf)), ValueError, "positive numbers"),
+    "scales of one person": (lambda p: ke.PosePredictor(p.network, scales=(0.5, 1)), ValueError, "for EfficientHRNet"),
+    "several of EfficientHRNet": (
+        lambda p: ke.PosePredictor(ke.EfficientHRNet(-4), several=True),
+        ValueError,
+        "'several' is for EfficientPose",
+    ),
+    "flip without names": (
+        lambda p: ke.PosePredictor(ke.EfficientHRNet(-4, num_keypoints=5), flip=True),
+        ValueError,
+        "know left from right",
+    ),
+    "normalised input": (
+        lambda p: ke.PosePredictor(ke.EfficientPose("RT", include_preprocessing=False)),
+        ValueError,
+        "include_preprocessing=True",
+    ),
+    "size of a fixed model": (
+        lambda p: ke.PosePredictor.load(p.network.model, input_size=(256, 256)),
+        ValueError,
+        r"takes images of size \(224, 224\)",
+    ),
+    "size that does not divide": (
+        lambda p: ke.PosePredictor.load(ke.EfficientHRNet(-4), input_size=(100, 100)),
+        ValueError,
+        "multiples of 32",
+    ),
+    "video": (lambda p: p("clip.mp4"), ValueError, r"predictor\.video"),
+    "camera": (lambda p: p(0), ValueError, r"predictor\.video"),
     "scales of fast": (lambda p: Settings(protocol="fast", scales=(0.5, 1)), ValueError, "need protocol='paper'"),
     "classifier": (lambda p: ke.PosePredictor(ke.EfficientNet(-4)), ValueError, "has an output named"),
     "skeleton": (

@@ -73,17 +73,40 @@ def test_video_that_ends_early_keeps_what_was_done(predictor, clip, tmp_path):
     lines = (tmp_path / "out/cut.jsonl").read_text().splitlines()
     assert 0 < len(lines) < 20
     assert result.returncode == 1
-    assert f"The video ends or is broken after frame {len(lines)}" in result.stderr
+    assert f"broken frames: {len(lines)} of the 20" in result.stderr
     assert (tmp_path / "out/cut.mp4").stat().st_size > 0
 
 
-def test_failure_leaves_no_half_written_file(predictor, clip, tmp_path):
-    def fail(number, frame, people):
-        raise RuntimeError("stop")
+def stop_at(frame_to_stop_at, error):
+    def on_frame(number, frame, people):
+        if number == frame_to_stop_at:
+            raise error
 
+    return on_frame
+
+
+def test_failure_keeps_what_was_done(predictor, clip, tmp_path):
+    options = {"output": tmp_path / "a.mp4", "poses": tmp_path / "a.jsonl", "progress": False}
     with pytest.raises(RuntimeError, match="stop"):
-        predictor.video(clip, output=tmp_path / "a.mp4", poses=tmp_path / "a.jsonl", on_frame=fail, progress=False)
-    assert list(tmp_path.iterdir()) == []
+        predictor.video(clip, on_frame=stop_at(4, RuntimeError("stop")), **options)
+    assert {path.name for path in tmp_path.iterdir()} == {"a.mp4", "a.jsonl"}
+    assert cv2.VideoCapture(str(tmp_path / "a.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 5
+    assert len((tmp_path / "a.jsonl").read_text().splitlines()) == 5
+
+
+def test_interruption_is_the_end_of_a_recording(predictor, clip, tmp_path):
+    report = predictor.video(clip, poses=tmp_path / "a.jsonl", on_frame=stop_at(4, KeyboardInterrupt()), progress=False)
+    assert report.problem == "Interrupted after frame 4."
+    assert len((tmp_path / "a.jsonl").read_text().splitlines()) == 5
+
+
+def test_source_is_never_overwritten(predictor, clip, tmp_path):
+    copy = tmp_path / "clip.mp4"
+    copy.write_bytes(clip.read_bytes())
+    with pytest.raises(VideoError, match="would overwrite the video"):
+        predictor.video(copy, output=tmp_path / "." / "clip.mp4", max_frames=1, progress=False)
+    assert copy.read_bytes() == clip.read_bytes()
+    assert list(tmp_path.iterdir()) == [copy]
 
 
 MISTAKES = {
@@ -92,6 +115,7 @@ MISTAKES = {
     "format": ({"output": "out.gif"}, "Videos are written as one of .mp4"),
     "folder": ({"output": "nowhere/out.mp4"}, "no such folder"),
     "lines": ({"poses": "nowhere/out.jsonl"}, "cannot be written"),
+    "frames": ({"max_frames": 0}, "max_frames must be at least 1"),
 }
 
 
@@ -102,7 +126,8 @@ def test_mistakes_are_explained(predictor, clip, tmp_path, monkeypatch, options,
     source = options.pop("source", clip) if "source" in options else clip
     source = "text.mp4" if source == "TEXT" else source
     with pytest.raises(VideoError, match=message):
-        predictor.video(source, progress=False, max_frames=1, **options)
+        predictor.video(source, progress=False, **{"max_frames": 1, **options})
+    assert {path.name for path in tmp_path.iterdir()} == {"text.mp4"}
 
 
 def test_similarity_falls_with_distance():

@@ -163,6 +163,42 @@ def test_our_file_of_another_model(tmp_path):
         ke.weights.load(ke.EfficientPoseNAS("B"), tmp_path / "a.weights.h5")
 
 
+def test_corrupted_published_file_is_refused(reference, tmp_path):
+    """One flipped bit in a tensor: every shape is right, and the file can be read."""
+    path = tmp_path / "EfficientPoseRT.h5"
+    path.write_bytes((reference / "weights/EfficientPoseRT.h5").read_bytes())
+    with h5py.File(path, "r+") as file:
+        kernel = file["model_weights/stem_conv_res1/stem_conv/kernel:0"]
+        kernel[...] = -kernel[...]
+    with pytest.raises(ke.weights.WeightsError, match="not the published file of that name"):
+        ke.weights.load(ke.EfficientPose("RT"), path)
+
+
+def test_half_precision_checkpoint(nas_state_dict, tmp_path):
+    torch = pytest.importorskip("torch")
+    torch.save({name: torch.from_numpy(value).bfloat16() for name, value in nas_state_dict.items()}, tmp_path / "a.pth")
+    ke.weights.load(ke.EfficientPoseNAS("A"), tmp_path / "a.pth")
+
+
+def test_download_that_is_no_weights_file(server, tmp_path):
+    item, _ = served_entry(server, b"<html>busy</html>")
+    with pytest.raises(ke.weights.WeightsError, match="is not the published"):
+        download.fetch(dataclasses.replace(item, sha256=None, size=None), tmp_path / "home")
+
+
+def test_download_of_unknown_size_is_never_cut_short(server, tmp_path):
+    item, handler = served_entry(server, b"\x89HDF\r\n\x1a\n" + bytes(1000))
+    handler.limit = 500
+    with pytest.raises(ke.weights.WeightsError, match="broke off after 500 of 1008"):
+        download.fetch(dataclasses.replace(item, sha256=None, size=None), tmp_path / "home")
+
+
+@pytest.mark.parametrize("source", [None, 5])
+def test_sources_of_a_wrong_type(source):
+    with pytest.raises(ke.weights.WeightsError, match="a name, a file or a mapping"):
+        ke.weights.load(ke.EfficientPoseNAS("A"), source)
+
+
 @pytest.mark.parametrize("keep", [0, 5, 1000, 100_000])
 def test_truncated_files_tell_their_checksum(reference, tmp_path, keep):
     path = tmp_path / "EfficientPoseRT.h5"

@@ -204,7 +204,10 @@ def _categories(categories: list[dict], name: str) -> tuple[dict[int, dict], Ske
     }
     if not with_keypoints:
         raise ValueError(f"{name}: none of the 'categories' has 'keypoints'. Received: {plain(categories)}")
-    joint_names = {tuple(category["keypoints"]) for category in with_keypoints.values()}
+    joint_names = {
+        tuple(need(category, "keypoints", f"{name}: category {number}", list))
+        for number, category in with_keypoints.items()
+    }
     if len(joint_names) > 1:
         raise ValueError(f"{name}: the 'categories' have different 'keypoints'. Received: {plain(joint_names)}")
     names = joint_names.pop()
@@ -212,7 +215,10 @@ def _categories(categories: list[dict], name: str) -> tuple[dict[int, dict], Ske
     if known is not None:
         return with_keypoints, known
     category = next(iter(with_keypoints.values()))
-    limbs = tuple((first - 1, second - 1) for first, second in category.get("skeleton", ()))  # COCO counts from 1.
+    pairs = category.get("skeleton") or ()
+    if not all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in pairs):
+        raise ValueError(f"{name}: the 'skeleton' of a category is pairs of joints. Received: {plain(pairs)}")
+    limbs = tuple((first - 1, second - 1) for first, second in pairs)  # COCO counts from 1.
     return with_keypoints, Skeleton(str(category.get("name", f"keypoints_{len(names)}")), names, limbs)
 
 

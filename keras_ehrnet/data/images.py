@@ -115,7 +115,7 @@ def read_image(source: ImageSource) -> np.ndarray:
     except cv2.error as error:
         raise ImageError(f"The image cannot be decoded ({error.err or 'OpenCV error'}). Received: {name}") from error
     if bgr is None:
-        known = data.startswith(_SIGNATURES)
+        known = _looks_like_image(data[:16])
         problem = "The image is cut short or damaged." if known else "This is not an image of a known format."
         raise ImageError(f"{problem} Received: {name}")
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=bgr)
@@ -133,7 +133,7 @@ def is_image_file(path: str | os.PathLike) -> bool:
         return True
     try:
         with path.open("rb") as file:
-            return file.read(16).startswith(_SIGNATURES)
+            return _looks_like_image(file.read(16))
     except OSError:
         return False
 
@@ -309,7 +309,13 @@ _CHECKS: dict[bytes, tuple[Callable[[bytes], bool], str]] = {
     b"\xff\xd8\xff": (_jpeg_is_whole, "JPEG"),
     b"\x89PNG\r\n\x1a\n": (_png_is_whole, "PNG"),
 }
-_SIGNATURES = (*_CHECKS, b"GIF87a", b"GIF89a", b"BM", b"RIFF", b"II*\x00", b"MM\x00*", b"P4", b"P5", b"P6")
+_SIGNATURES = (*_CHECKS, b"GIF87a", b"GIF89a", b"BM", b"II*\x00", b"MM\x00*", b"P4", b"P5", b"P6")
+
+
+def _looks_like_image(start: bytes) -> bool:
+    # Sounds and films are RIFF files, too.
+    return start.startswith(_SIGNATURES) or (start[:4] == b"RIFF" and start[8:12] == b"WEBP")
+
 
 # OpenCV 5 has its log in a module of its own, OpenCV 4 at the top.
 _opencv_log = getattr(cv2.utils, "logging", cv2)

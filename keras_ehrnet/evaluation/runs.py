@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,6 +15,7 @@ import numpy as np
 
 from keras_ehrnet.data import read_coco, read_lspet, read_mpii
 from keras_ehrnet.data.annotations import Dataset, Sample
+from keras_ehrnet.data.images import ImageError
 from keras_ehrnet.evaluation.oks import CocoScores, oks_average_precision
 from keras_ehrnet.evaluation.pck import PckScores, pck, pckh, torso_lengths
 from keras_ehrnet.models.families import FAMILIES
@@ -160,6 +163,8 @@ def _require_skeleton(predictor: PosePredictor, skeleton: Skeleton) -> None:
 def _limited(dataset: Dataset, limit: int | None) -> Dataset:
     if limit is None:
         return dataset
+    if limit < 1:
+        raise ValueError(f"limit must be at least 1. Received: limit={limit}")
     return replace(dataset, samples=dataset.samples[:limit])
 
 
@@ -183,18 +188,34 @@ def _records(
     journal = _Journal(Path(output), _fingerprint(predictor, dataset)) if output else None
     records = dict(journal.records) if journal else {}
     todo = [sample for sample in dataset if sample.image_id not in records]
+    unreadable: list[str] = []
     with _bar(progress, dataset.name, len(dataset), len(dataset) - len(todo)) as advance:
         for sample in todo:
-            poses = predict(sample.read(), sample)
-            people = [
-                {"keypoints": person.astype(float).round(4).tolist(), "score": float(score)}
-                for person, score in zip(poses.keypoints, poses.scores, strict=True)
-            ]
+            people = _people(predict, sample, unreadable)
             records[sample.image_id] = people
             if journal:
                 journal.add(sample.image_id, people)
             advance()
+    if unreadable:
+        warnings.warn(
+            f"{len(unreadable)} of {len(dataset)} images cannot be read and count as empty, the first: {unreadable[0]}",
+            UserWarning,
+            stacklevel=3,
+        )
     return records
+
+
+def _people(predict: Predict, sample: Sample, unreadable: list[str]) -> list[Record]:
+    try:
+        image = sample.read()
+    except ImageError as error:
+        unreadable.append(str(error))
+        return []
+    poses = predict(image, sample)
+    return [
+        {"keypoints": person.astype(float).round(4).tolist(), "score": float(score)}
+        for person, score in zip(poses.keypoints, poses.scores, strict=True)
+    ]
 
 
 def _fingerprint(predictor: PosePredictor, dataset: Dataset) -> Record:
@@ -206,8 +227,19 @@ def _fingerprint(predictor: PosePredictor, dataset: Dataset) -> Record:
         "model": predictor.network.name,
         "input": list(predictor.network.input_size),
         "settings": settings,
-        "data": dataset.name,
+        "weights": predictor.network.digest(),
+        "data": _digest(dataset),
     }
+
+
+def _digest(dataset: Dataset) -> str:
+    """Checksum of what is asked: images and the joints of their people."""
+    checksum = hashlib.sha256(dataset.name.encode())
+    for sample in dataset:
+        checksum.update(str(sample.image_id).encode())
+        for person in sample.persons:
+            checksum.update(person.joints.tobytes())
+    return f"{dataset.name} {checksum.hexdigest()}"
 
 
 class _Journal:
@@ -221,13 +253,13 @@ class _Journal:
             if self._path.exists():
                 self._read(fingerprint)
             else:
-                self._path.write_text(json.dumps(fingerprint) + "\n")
+                _write_whole(self._path, json.dumps(fingerprint) + "\n")
         except OSError as error:
             raise ValueError(f"Results cannot be written ({error.strerror}). Received: {folder}") from error
 
     def _read(self, fingerprint: Record) -> None:
         lines = self._path.read_text().splitlines(keepends=True)
-        if not lines or json.loads(lines[0]) != fingerprint:
+        if not lines or lines[0].rstrip() != json.dumps(fingerprint):
             raise ValueError(
                 f"{self._path.parent} holds another evaluation ({lines[0].strip() if lines else 'empty'}): choose "
                 f"another folder, or delete it. Received: {json.dumps(fingerprint)}"
@@ -235,10 +267,13 @@ class _Journal:
         # An interruption can cut the last line short; that image is done again.
         whole = [line for line in lines if line.endswith("\n")]
         if len(whole) < len(lines):
-            self._path.write_text("".join(whole))
-        for line in whole[1:]:
-            entry = json.loads(line)
-            self.records[entry["image_id"]] = entry["people"]
+            _write_whole(self._path, "".join(whole))
+        for number, line in enumerate(whole[1:], start=2):
+            try:
+                entry = json.loads(line)
+                self.records[entry["image_id"]] = entry["people"]
+            except (ValueError, KeyError, TypeError) as error:
+                raise ValueError(f"{self._path} is damaged in line {number}: delete that line to go on.") from error
 
     def add(self, image_id: Any, people: list[Record]) -> None:
         with self._path.open("a") as file:
@@ -303,6 +338,11 @@ def _write_results(output: PathLike | None, results: list[Record], scores: CocoS
         return
     for name, content in (("results.json", results), ("scores.json", scores.to_dict())):
         path = Path(output) / name
-        partial = path.with_name(f".{name}.part")
-        partial.write_text(json.dumps(content))
-        os.replace(partial, path)
+        _write_whole(path, json.dumps(content))
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Writes a file under a temporary name, then renames it."""
+    partial = path.with_name(f".{path.name}.part")
+    partial.write_text(text)
+    os.replace(partial, path)

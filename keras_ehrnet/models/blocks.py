@@ -182,7 +182,7 @@ def check_input_shape(
     """
     if input_shape is None:
         return default
-    shape = tuple(input_shape)
+    shape = tuple(input_shape) if isinstance(input_shape, (tuple, list)) else ()
     if len(shape) != 3 or shape[2] != 3 or not all(_is_side(side) for side in shape[:2]):
         raise ValueError(
             f"input_shape must be (height, width, 3), with None for a free side. Received: input_shape={input_shape}"
@@ -199,14 +199,14 @@ def check_input_shape(
 
 
 def _is_side(side: object) -> bool:
-    return side is None or (isinstance(side, int) and not isinstance(side, bool) and side > 0)
+    return side is None or (hasattr(side, "__index__") and not isinstance(side, bool) and side > 0)
 
 
 def check_count(value: object, what: str) -> int:
     """A positive whole number, or a `ValueError`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value < 1:
         raise ValueError(f"{what} must be a positive whole number. Received: {what}={value!r}")
-    return value
+    return int(value)
 
 
 def finish(model: keras.Model, weights: object) -> keras.Model:

@@ -144,6 +144,8 @@ def efficienthrnet_scaling(phi: int) -> HighResolutionScaling:
 
 def lookup(table: Mapping[Key, object], key: Key, what: str) -> object:
     """The entry of a table of sizes, or a `ValueError` that names the nearest valid key."""
-    if isinstance(key, bool) or key not in table:
+    # NumPy's whole numbers are as good as Python's; others, such as -2.0, would end up in names.
+    valid = hasattr(key, "__index__") or isinstance(key, str)
+    if isinstance(key, bool) or not valid or key not in table:
         raise ValueError(f"Unknown {what}. {suggestion(key, table)} Received: {key!r}")
     return table[key]

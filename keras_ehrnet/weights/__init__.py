@@ -138,6 +138,8 @@ def _read(source: str | Path | Mapping[str, Any]) -> formats.Tensors:
         return formats.from_mapping(source)
     if isinstance(source, str) and source in REGISTRY:
         return formats.read(fetch(REGISTRY[source]))
+    if not isinstance(source, (str, os.PathLike)):
+        raise WeightsError(f"Weights are a name, a file or a mapping. Received: {type(source).__name__}")
     path = Path(source)
     if not path.exists():
         raise WeightsError(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import urllib.error
 import urllib.request
 import warnings
 from pathlib import Path
 
-from keras_ehrnet.weights.formats import WeightsError, sha256
+from keras_ehrnet.weights.formats import HDF5_SIGNATURE, WeightsError, sha256
 from keras_ehrnet.weights.registry import Entry
 
 HOME_VARIABLE = "KERAS_EHRNET_HOME"
@@ -42,21 +43,15 @@ def fetch(entry: Entry, folder: Path | None = None) -> Path:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _download(entry, partial)
-    except urllib.error.URLError as error:
+    except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
         raise WeightsError(
-            f"Could not download {entry.url}: {error.reason}. Put the file into {target.parent}, or set "
-            f"{HOME_VARIABLE} to a folder that holds it."
+            f"Could not download {entry.url}: {getattr(error, 'reason', error) or error}. Run again to go on, put the "
+            f"file into {target.parent}, or set {HOME_VARIABLE} to a folder that holds it."
         ) from error
     except OSError as error:
         raise WeightsError(
             f"Could not write {partial}: {error.strerror or error}. Set {HOME_VARIABLE} to another folder."
         ) from error
-    have = partial.stat().st_size
-    if entry.size is not None and have < entry.size:
-        raise WeightsError(
-            f"The download of {entry.url} broke off after {have} of {entry.size} bytes. "
-            "Run again: it goes on from there."
-        )
     try:
         _verify(entry, partial, "The download was deleted; run again.")
     except WeightsError:
@@ -68,16 +63,18 @@ def fetch(entry: Entry, folder: Path | None = None) -> Path:
 
 def _verify(entry: Entry, path: Path, advice: str) -> None:
     checksum = sha256(path)
-    if entry.sha256 is None:
+    with path.open("rb") as file:
+        is_hdf5 = file.read(len(HDF5_SIGNATURE)) == HDF5_SIGNATURE
+    if entry.sha256 is None and is_hdf5:
         warnings.warn(
             f"No checksum is recorded for {entry.file_name}; this copy has sha256 {checksum}.",
             UserWarning,
             stacklevel=3,
         )
-    elif checksum != entry.sha256:
+    elif checksum != entry.sha256:  # Also where none is recorded, but what came is no weights file at all.
         raise WeightsError(
             f"{path} is not the published {entry.file_name}: its sha256 is {checksum} ({path.stat().st_size} bytes), "
-            f"expected {entry.sha256} ({entry.size} bytes). {advice}"
+            f"expected {entry.sha256 or 'an HDF5 file'} ({entry.size or 'unknown'} bytes). {advice}"
         )
 
 
@@ -101,10 +98,15 @@ def _copy_with_progress(response: object, file: object, entry: Entry, have: int)
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     length = response.headers.get("Content-Length")
-    total = entry.size or (have + int(length) if length else None)
+    total = have + int(length) if length else entry.size
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, TimeRemainingColumn()) as progress:
         task = progress.add_task(entry.file_name, total=total, completed=have)
         while chunk := response.read(1 << 16):
             file.write(chunk)
             progress.advance(task, len(chunk))
+            have += len(chunk)
+    if total is not None and have < total:
+        raise WeightsError(
+            f"The download of {entry.url} broke off after {have} of {total} bytes. Run again: it goes on from there."
+        )

@@ -63,14 +63,15 @@ def read(path: Path) -> Tensors:
         start = file.read(8)
     try:
         if start == HDF5_SIGNATURE:
+            _refuse_corrupted(path)
             return _read_hdf5(path, str(path))
         if start.startswith(ZIP_SIGNATURE):
             return _read_zip(path)
         if start.startswith(PICKLE_SIGNATURE):
             return _read_torch(path)
-    except (OSError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise WeightsError(_damaged(path, str(error))) from error
-    raise WeightsError(_damaged(path, "it is neither HDF5, nor a .keras archive, nor a PyTorch file"))
+    except (OSError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
+        raise WeightsError(damaged(path, str(error))) from error
+    raise WeightsError(damaged(path, "it is neither HDF5, nor a .keras archive, nor a PyTorch file"))
 
 
 def from_mapping(mapping: Mapping[str, Any], origin: str = "the mapping") -> Tensors:
@@ -96,7 +97,11 @@ def sha256(path: Path) -> str:
 
 
 def _array(name: str, value: Any) -> np.ndarray:
-    array = value.detach().cpu().numpy() if hasattr(value, "detach") else np.asarray(value)
+    if hasattr(value, "detach"):
+        # NumPy has no bfloat16.
+        value = value.detach().cpu()
+        value = value.float() if value.is_floating_point() else value
+    array = np.asarray(value)
     if array.dtype == object:
         raise WeightsError(
             f"Every entry of a state dict must be an array. Received: {name!r} of {type(value).__name__}"
@@ -104,13 +109,25 @@ def _array(name: str, value: Any) -> np.ndarray:
     return array
 
 
-def _damaged(path: Path, reason: str) -> str:
+def damaged(path: Path, reason: str) -> str:
+    """What to say of a file that cannot be read, with its checksum."""
     checksum, size = sha256(path), path.stat().st_size
-    known = next((entry for entry in registry.REGISTRY.values() if entry.file_name == path.name), None)
+    known = _published(path)
     expected = ""
-    if known is not None and known.sha256 and known.sha256 != checksum:
+    if known is not None and known.sha256 != checksum:
         expected = f"; the published file of that name has sha256 {known.sha256} and {known.size} bytes"
     return f"{path} is not a readable weights file: {reason} (sha256 {checksum}, {size} bytes{expected})"
+
+
+def _refuse_corrupted(path: Path) -> None:
+    """A file by the name of a published one is that one, bit by bit."""
+    known = _published(path)
+    if known is not None and sha256(path) != known.sha256:
+        raise WeightsError(damaged(path, "it is not the published file of that name"))
+
+
+def _published(path: Path) -> registry.Entry | None:
+    return next((entry for entry in registry.REGISTRY.values() if entry.file_name == path.name and entry.sha256), None)
 
 
 def _read_hdf5(file: Any, origin: str) -> Tensors:
@@ -159,7 +176,7 @@ def _read_zip(path: Path) -> Tensors:
                 return _read_hdf5(file, str(path))
     if any(member.endswith("data.pkl") for member in members):
         return _read_torch(path)
-    raise WeightsError(_damaged(path, "it is an archive, but holds neither Keras nor PyTorch weights"))
+    raise WeightsError(damaged(path, "it is an archive, but holds neither Keras nor PyTorch weights"))
 
 
 def _read_torch(path: Path) -> Tensors:
@@ -174,7 +191,7 @@ def _read_torch(path: Path) -> Tensors:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, ValueError, pickle.UnpicklingError) as error:
         reason = "PyTorch refuses it: " + str(error).strip().splitlines()[0]
-        raise WeightsError(_damaged(path, reason)) from error
+        raise WeightsError(damaged(path, reason)) from error
     if not isinstance(checkpoint, Mapping):
         raise WeightsError(f"{path} holds no state dict. Received: {type(checkpoint).__name__}")
     return from_mapping(checkpoint, str(path))
