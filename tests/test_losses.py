@@ -12,6 +12,8 @@ from keras import layers, ops
 from keras_ehrnet import losses
 from keras_ehrnet.skeletons import MPII_16
 
+pytestmark = pytest.mark.backend
+
 
 def numpy_of(tensor) -> np.ndarray:
     return ops.convert_to_numpy(tensor)

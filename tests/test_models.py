@@ -12,8 +12,6 @@ import pytest
 import keras_ehrnet as ke
 from keras_ehrnet.models.scaling import EFFICIENTNET_SCALING, efficienthrnet_scaling
 
-pytestmark = pytest.mark.backend
-
 TRAINABLE_PARAMETERS = {
     "h0": 19_725_359,
     "h-1": 13_004_446,
@@ -84,6 +82,7 @@ def test_scales_upward(phi):
     assert model.output["heatmaps_2"].shape == (None, 32, 32, 17)
 
 
+@pytest.mark.backend
 @pytest.mark.parametrize("lite", [False, True])
 def test_efficienthrnet_shapes(lite):
     model = ke.EfficientHRNet(-4, num_keypoints=5, lite=lite)
@@ -95,6 +94,7 @@ def test_efficienthrnet_shapes(lite):
     }
 
 
+@pytest.mark.backend
 def test_fixed_and_free_sizes_give_the_same_maps():
     free = ke.EfficientHRNet(-4)
     fixed = ke.EfficientHRNet(-4, input_shape=(64, 96, 3))
@@ -104,6 +104,7 @@ def test_fixed_and_free_sizes_give_the_same_maps():
         np.testing.assert_allclose(fixed.predict_on_batch(image)[name], maps, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.backend
 def test_efficientnet_feature_maps():
     model = ke.EfficientNet(-4, include_top=False, input_shape=(64, 64, 3))
     assert {name: maps.shape[1] for name, maps in model.output.items()} == {
@@ -119,6 +120,7 @@ def test_efficientpose_intermediate_outputs_can_be_asked_for():
     assert set(model.output) == {"pafs", "heatmaps_coarse", "heatmaps_fine", "heatmaps"}
 
 
+@pytest.mark.backend
 def test_upsampling_starts_bilinear():
     model = ke.EfficientPose("RT", input_shape=(64, 64, 3))
     maps = np.random.default_rng(0).uniform(0, 1, (1, 8, 8, 16)).astype("float32")
@@ -136,6 +138,7 @@ BUILDERS = {
 }
 
 
+@pytest.mark.backend
 @pytest.mark.parametrize("build", BUILDERS.values(), ids=BUILDERS)
 def test_saves_and_loads_without_custom_objects(build, tmp_path):
     model = build()
@@ -146,6 +149,7 @@ def test_saves_and_loads_without_custom_objects(build, tmp_path):
     keras.tree.map_structure(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6), actual, expected)
 
 
+@pytest.mark.backend
 @pytest.mark.parametrize("build", BUILDERS.values(), ids=BUILDERS)
 def test_mixed_precision(build):
     keras.config.set_dtype_policy("mixed_bfloat16")
@@ -159,6 +163,7 @@ def test_mixed_precision(build):
         assert np.isfinite(maps).all()
 
 
+@pytest.mark.backend
 def test_preprocessing_in_the_graph_equals_normalising_before():
     inside = ke.EfficientPoseNAS("A", input_shape=(64, 64, 3))
     outside = ke.EfficientPoseNAS("A", input_shape=(64, 64, 3), include_preprocessing=False)

@@ -10,6 +10,8 @@ from keras import layers
 from keras_ehrnet.losses import HeatmapLoss
 from keras_ehrnet.schedules import StepSchedule, StepwiseSigma, TriangularSchedule
 
+pytestmark = pytest.mark.backend
+
 
 def rates(schedule, steps) -> np.ndarray:
     return np.array([float(schedule(step)) for step in steps])
