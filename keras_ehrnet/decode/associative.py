@@ -188,7 +188,7 @@ def _assign(candidates: np.ndarray, means: np.ndarray, tag_threshold: float) -> 
     if len(means) and len(candidates):
         difference = candidates[:, None, 3:] - means
         distance = np.sqrt((difference * difference).sum(axis=-1))
-        chosen, person = linear_sum_assignment(np.round(distance) * 100 - candidates[:, 2:3])
+        chosen, person = linear_sum_assignment(np.rint(distance) * 100 - candidates[:, 2:3])
         near = distance[chosen, person] < tag_threshold
         owners[chosen[near]] = person[near]
     return owners
@@ -254,7 +254,7 @@ def _penalty(tag: np.ndarray, mean: np.ndarray) -> np.ndarray:
     for channel, value in zip(tag, mean, strict=True):
         difference = channel - value
         square += difference * difference
-    return np.round(np.sqrt(square))
+    return np.rint(np.sqrt(square))
 
 
 class _AgreementSearch:

@@ -35,8 +35,7 @@ class Peaks:
 
     def of(self, joint: int) -> slice:
         """The part of the table that belongs to one joint."""
-        start, stop = np.searchsorted(self.joints, (joint, joint + 1))
-        return slice(int(start), int(stop))
+        return slice(int(self.joints.searchsorted(joint)), int(self.joints.searchsorted(joint + 1)))
 
 
 @dataclass(frozen=True)
