@@ -29,6 +29,8 @@ _PUBLIC: dict[str, tuple[str, str | None]] = {
     "models": ("keras_ehrnet.models", None),
     "schedules": ("keras_ehrnet.schedules", None),
     "skeletons": ("keras_ehrnet.skeletons", None),
+    "recipe": ("keras_ehrnet.recipe", None),
+    "training": ("keras_ehrnet.training", None),
     "weights": ("keras_ehrnet.weights", None),
 }
 

@@ -1,0 +1,118 @@
+"""What is trained: the network of a recipe, its first weights, its losses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+
+from keras_ehrnet import losses
+from keras_ehrnet.recipe import Recipe
+from keras_ehrnet.skeletons import MPII_16, Skeleton
+from keras_ehrnet.weights import REGISTRY, WeightsError, fetch, formats
+from keras_ehrnet.weights import load as load_weights
+
+if TYPE_CHECKING:
+    pass
+from keras_ehrnet.training.optimizers import make_optimizer
+
+_MAP_LAYERS = ("heatmaps_4", "tags_4", "heatmaps_2", "pafs", "heatmaps_coarse", "heatmaps_fine", "heatmaps")
+
+
+def compiled_model(
+    recipe: Recipe, steps_per_epoch: int, data_skeleton: Skeleton, say: Callable[[str], None] = print
+) -> tuple[keras.Model, keras.Model]:
+    """The model of a recipe, twice with the same weights: as it is saved, and compiled for training.
+
+    Args:
+        recipe: `Recipe`.
+        steps_per_epoch: int. For the learning rate's schedule.
+        data_skeleton: `Skeleton` that the data were annotated with.
+        say: callable of a text. Where to tell which weights were taken.
+
+    Returns:
+        Two `keras.Model`s. The second has only the outputs that are supervised, and a built optimizer.
+
+    Raises:
+        ValueError: if the weights to start from do not fit.
+    """
+    network = _network(recipe)
+    if recipe.model.head_scale != 1:
+        _scale_heads(network, recipe.model.head_scale)
+    if recipe.model.weights is not None:
+        _initialise(network, recipe.model.weights, recipe.model.transfer, say)
+    if recipe.model.freeze_batch_norm:
+        for layer in network.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.trainable = False
+    supervised = _losses(recipe, network, data_skeleton)
+    outputs = {name: tensor for name, tensor in network.output.items() if name in supervised}
+    model = keras.Model(network.input, outputs, name=f"{network.name}-training".replace("--", "-"))
+    jit = "auto" if recipe.training.jit is None else recipe.training.jit
+    model.compile(optimizer=make_optimizer(recipe, steps_per_epoch), loss=supervised, jit_compile=jit)
+    model.optimizer.build(model.trainable_variables)
+    return network, model
+
+
+def _network(recipe: Recipe) -> keras.Model:
+    variant = recipe.variant
+    options: dict[str, Any] = {"num_keypoints": recipe.skeleton.num_joints}
+    if recipe.input_size != variant.input_size:
+        # Made for this size alone, so that whoever loads the file needs no telling.
+        options["input_shape"] = (*recipe.input_size, 3)
+    if recipe.model.drop_rate is not None:
+        options["drop_rate"] = recipe.model.drop_rate
+    if variant.family == "efficientpose":
+        options["num_limbs"] = len(_limbs(recipe))
+    return variant.build(**options)
+
+
+def _limbs(recipe: Recipe) -> Sequence[Sequence[int]]:
+    return recipe.skeleton.limbs or MPII_16.limbs
+
+
+def _scale_heads(network: keras.Model, factor: float) -> None:
+    for layer in network.layers:
+        if layer.name in _MAP_LAYERS and hasattr(layer, "kernel"):
+            layer.kernel.assign(layer.kernel * factor)
+
+
+def _initialise(network: keras.Model, source: str, transfer: str, say: Callable[[str], None]) -> None:
+    if transfer == "whole":
+        load_weights(network, source)
+        say(f"weights of {source}")
+        return
+    tensors = formats.read(fetch(REGISTRY[source]) if source in REGISTRY else Path(source))
+    taken, left = 0, []
+    for slot in tensors.slots(network):
+        tensor = tensors.values.get(slot.tensor)
+        value = None if tensor is None else slot.value(tensor)
+        if value is not None and value.shape == tuple(slot.variable.shape) and np.isfinite(value).all():
+            slot.variable.assign(value)
+            taken += 1
+        else:
+            left.append(slot.weight)
+    if not taken:
+        raise WeightsError(f"No weight of {network.name!r} fits by name and shape. Received: {source!r}")
+    some = f" ({', '.join(left[:4])}{', ...' if len(left) > 4 else ''})" if left else ""
+    say(f"weights of {source}: {taken} taken, {len(left)} left as they were{some}")
+
+
+def _losses(recipe: Recipe, network: keras.Model, data_skeleton: Skeleton) -> dict[str, keras.losses.Loss]:
+    loss, family = recipe.loss, recipe.variant.family
+    sigma = {} if loss.sigma is None else {"sigma": loss.sigma}
+    ignore = {} if loss.ignore_unlabelled is None else {"ignore_unlabelled": loss.ignore_unlabelled}
+    if family == "efficienthrnet":
+        lacks_joints = None in data_skeleton.mapping_to(recipe.skeleton)
+        return losses.efficienthrnet_losses(
+            tag_weight=loss.tag_weight, **sigma, **({"ignore_unlabelled": lacks_joints} | ignore)
+        )
+    if family == "efficientpose":
+        supervised = [name for name in losses.EFFICIENTPOSE_STRIDES if name in network.output]
+        return losses.efficientpose_losses(
+            _limbs(recipe), limb_width=loss.limb_width, outputs=supervised, **sigma, **ignore
+        )
+    return losses.efficientpose_nas_losses(**sigma)

@@ -1,0 +1,64 @@
+"""Pictures of a training: a batch with its targets, and predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+from keras import ops
+
+from keras_ehrnet import draw
+from keras_ehrnet.data.annotations import Sample
+from keras_ehrnet.data.loader import Order
+from keras_ehrnet.data.targets import Batch, Examples
+from keras_ehrnet.ground_truth import render_heatmaps
+from keras_ehrnet.poses import Poses
+from keras_ehrnet.predictor import PosePredictor
+
+if TYPE_CHECKING:
+    pass
+
+
+_PICTURE_SIDE = 256
+
+
+def targets_picture(examples: Examples, order: Order, count: int) -> np.ndarray:
+    """Examples of the first batches: with the people to find, and beside each where its joints' heatmaps are high."""
+    numbers = np.concatenate([order.numbers(step) for step in range(-(-count // order.batch_size))])[:count]
+    batch: Batch = examples.batch(numbers)
+    cells = []
+    for image, joints, mask in zip(batch.images, batch.joints, batch.masks, strict=True):
+        people = joints[(joints[..., 2] > 0).any(axis=1)]
+        found = Poses(people, np.ones(len(people)), examples.dataset.skeleton)
+        cells += [draw.poses(image, found), _heat_over(image, joints, mask)]
+    side = min(_PICTURE_SIDE, max(examples.input_size))
+    return draw.grid(cells, columns=4, size=(side, side))
+
+
+def _heat_over(image: np.ndarray, joints: np.ndarray, mask: np.ndarray, stride: int = 4) -> np.ndarray:
+    """An image under its heatmaps in red; what does not count in the loss is dark."""
+    height, width = image.shape[0] // stride, image.shape[1] // stride
+    maps = ops.convert_to_numpy(render_heatmaps(joints[None], height, width, stride=stride))[0].max(axis=-1)
+    grow = partial(_enlarged, size=image.shape[:2])
+    faded = image * (0.3 + 0.7 * grow(mask)[..., None])
+    heat = grow(maps)[..., None]
+    return (faded * (1 - heat) + np.array([255.0, 40.0, 40.0]) * heat).astype(np.uint8)
+
+
+def _enlarged(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    rows = np.arange(size[0]) * values.shape[0] // size[0]
+    columns = np.arange(size[1]) * values.shape[1] // size[1]
+    return values[rows][:, columns].astype(np.float32)
+
+
+def predictions_picture(predictor: PosePredictor, samples: Sequence[Sample]) -> np.ndarray:
+    """Images with the people that a predictor finds in them; for networks of one person, in their boxes."""
+    bottom_up = predictor.network.family == "efficienthrnet"
+    cells = []
+    for sample in samples:
+        image = sample.read()
+        boxes = None if bottom_up else np.array([person.box for person in sample.targets])
+        cells.append(draw.poses(image, predictor(image, boxes=boxes)))
+    return draw.grid(cells, columns=4, size=(_PICTURE_SIDE, _PICTURE_SIDE))

@@ -1,0 +1,91 @@
+"""How good it is: scores on the recipe's evaluation data while training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import keras
+
+from keras_ehrnet import draw, evaluation
+from keras_ehrnet.callbacks import (
+    write_file,
+)
+from keras_ehrnet.data import read_coco, read_lspet, read_mpii, synthetic
+from keras_ehrnet.data.annotations import Dataset
+from keras_ehrnet.predictor import PosePredictor
+from keras_ehrnet.recipe import Recipe
+from keras_ehrnet.skeletons import COCO_17
+
+if TYPE_CHECKING:
+    pass
+from keras_ehrnet.training.examples import synthetic_scenes
+from keras_ehrnet.training.pictures import predictions_picture
+
+_EVALUATION_SEED = 1_000_003  # Added to the seed of a training: no image of the evaluation is trained on.
+
+
+Figures = dict[str, float]
+
+
+def evaluator(recipe: Recipe, network: keras.Model) -> Callable[[], Figures] | None:
+    """A function that scores the network on the recipe's evaluation data and draws `predictions.png`; None without."""
+    kind, annotations = recipe.data.kind, recipe.data.evaluation_annotations
+    if not recipe.evaluation.every or (kind != "synthetic" and annotations is None):
+        return None
+    settings = {"flip": recipe.evaluation.flip, "skeleton": recipe.skeleton, "input_size": recipe.input_size}
+    predictor = PosePredictor.load(network, **settings)
+    if kind == "synthetic":
+        if recipe.skeleton is not COCO_17:
+            raise ValueError(
+                "Synthetic people are scored with COCO's joints: set evaluation.every=0 for others. "
+                f"Received: model.skeleton={recipe.model.skeleton!r}"
+            )
+        scenes = synthetic_scenes(recipe, recipe.training.seed + _EVALUATION_SEED)
+        place = recipe.folder / "evaluation"
+        paths = place / "person_keypoints.json", place / "images"
+        if not paths[0].exists():
+            paths = synthetic.write_coco(place, scenes, recipe.data.synthetic.evaluation_length, suffix=".png")
+        annotations, images = map(str, paths)
+    else:
+        images = recipe.data.evaluation_images
+
+    def evaluate() -> Figures:
+        figures = _SCORES[kind](predictor, images, annotations, recipe)
+        if recipe.evaluation.pictures:
+            dataset = _EVALUATED[kind](annotations, images)
+            picture = predictions_picture(predictor, dataset.with_people().samples[: recipe.evaluation.pictures])
+            write_file(recipe.folder / "predictions.png", draw.encode_png(picture))
+        return figures
+
+    return evaluate
+
+
+def _coco_scores(predictor: PosePredictor, images: str, annotations: str, recipe: Recipe) -> Figures:
+    scores = evaluation.coco(predictor, images, annotations, limit=recipe.evaluation.limit, progress=False)
+    return {"ap": scores.ap, "ap50": scores.ap50, "ap75": scores.ap75, "ar": scores.ar}
+
+
+def _mpii_scores(predictor: PosePredictor, images: str, annotations: str, recipe: Recipe) -> Figures:
+    options = {"limit": recipe.evaluation.limit, "skip_missing": recipe.data.skip_missing, "progress": False}
+    return _shares(evaluation.mpii(predictor, images, annotations, **options))
+
+
+def _lspet_scores(predictor: PosePredictor, images: str | None, annotations: str, recipe: Recipe) -> Figures:
+    options = {"images": images, "limit": recipe.evaluation.limit, "progress": False}
+    return _shares(evaluation.lspet(predictor, annotations, **options))
+
+
+def _shares(scores: Any) -> Figures:
+    shares = zip(scores.thresholds, scores.mean, strict=True)
+    return {f"{scores.name.lower()}@{threshold:g}": float(mean) for threshold, mean in shares}
+
+
+_SCORES = {"coco": _coco_scores, "synthetic": _coco_scores, "mpii": _mpii_scores, "lspet": _lspet_scores}
+_EVALUATED: dict[str, Callable[..., Dataset]] = {
+    "coco": read_coco,
+    "synthetic": read_coco,
+    "mpii": partial(read_mpii, skip_missing=True),
+    "lspet": read_lspet,
+}

@@ -1,0 +1,133 @@
+"""Recipes: read, changed, checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from keras_ehrnet import recipe as recipes
+from keras_ehrnet.models.variants import VARIANTS
+
+ROOT = Path(__file__).parents[1]
+RECIPES = sorted((ROOT / "training/recipes").glob("*.yaml"))
+SYNTHETIC = {"data": {"kind": "synthetic"}}
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text: str, name: str = "mine.yaml") -> Path:
+        path = tmp_path / name
+        path.write_text(text)
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_recipes_of_the_repository_are_valid(path):
+    recipe = recipes.read(path)
+    assert recipe.name == path.stem
+    assert recipes.from_dict(recipe.to_dict()) == recipe
+
+
+def test_there_is_a_recipe_for_every_pose_model():
+    trained = {recipes.read(path).model.name for path in RECIPES}
+    assert trained == {name for name, variant in VARIANTS.items() if variant.family != "efficientnet"}
+
+
+def test_base_defaults_and_changes(write):
+    write(
+        "data: {kind: synthetic}\ntraining: {epochs: 7, batch_size: 4}\nloss: {sigma_factors: {0: 1, 5: 0.5}}", "b.yaml"
+    )
+    path = write("base: b.yaml\ntraining: {batch_size: 6}\nloss: {sigma_factors: {3: 0.7}}\nschedule: {rate: 2e-3}")
+    recipe = recipes.read(path, ["seed=3", "model.name=h-3", "data.synthetic.people=[2, 3]"])
+    assert (recipe.name, recipe.training.epochs, recipe.training.batch_size, recipe.training.seed) == ("mine", 7, 6, 3)
+    assert recipe.loss.sigma_factors == {3: 0.7}
+    assert recipe.schedule.rate == 0.002
+    assert recipe.data.synthetic.people == (2, 3)
+    assert recipe.input_size == (416, 416)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"trainig": {}}, "'trainig'. Did you mean 'training'"),
+        ({"training": {"epoch": 3}}, "'training.epoch'. Did you mean 'epochs'"),
+        ({"training": {"epochs": "many"}}, "training.epochs must be a whole number. Received: 'many'"),
+        ({"training": {"epochs": 2.5}}, "training.epochs must be a whole number"),
+        ({"training": {"epochs": True}}, "training.epochs must be a whole number"),
+        ({"training": {"epochs": 0}}, "training.epochs must be at least 1"),
+        ({"training": {"jit": 1}}, "training.jit must be true or false or null"),
+        ({"training": 3}, "training must hold named values"),
+        ({"training": {"devices": 3}}, "multiple of training.devices"),
+        ({"optimizer": {"name": "adan"}}, "optimizer.name must be one of 'adam', 'sgd'"),
+        ({"optimizer": {"ema": 1.0}}, "optimizer.ema must be from 0 to below 1"),
+        ({"schedule": {"rate": "fast"}}, "schedule.rate must be a number"),
+        ({"schedule": {"rate": float("nan")}}, "schedule.rate must be positive"),
+        ({"schedule": {"boundaries": [3, 2]}}, "schedule.boundaries must rise"),
+        ({"model": {"name": "h-5"}}, "model.name: Unknown model. Did you mean"),
+        ({"model": {"name": "efficientnet-b0"}}, "not classifiers"),
+        ({"model": {"skeleton": "coco17"}}, "Did you mean 'coco_17'"),
+        ({"model": {"input_size": [128]}}, "model.input_size must be a list of 2"),
+        ({"data": {"kind": "coco"}}, "data.annotations is needed"),
+        ({"data": {"augmentation": "efficientposes"}}, "Did you mean 'efficientpose'"),
+        (
+            {"data": {"augmentation_changes": {"rotate": 3}}},
+            "'data.augmentation_changes.rotate'. Did you mean 'rotation'",
+        ),
+        ({"data": {"augmentation_changes": {"flip": 3}}}, "flip is a probability"),
+        ({"loss": {"sigma_factors": {0: 2}}}, "loss.sigma_factors"),
+    ],
+)
+def test_mistakes_are_named(write, content, message):
+    import yaml
+
+    content = {**SYNTHETIC, **content}
+    if "data" in content:
+        content["data"] = {**SYNTHETIC["data"], **content["data"]}
+    path = write(yaml.safe_dump(content))
+    with pytest.raises(ValueError) as caught:
+        recipes.read(path)
+    assert str(caught.value).startswith(str(path))
+    assert message in str(caught.value)
+    assert "Received: " in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("epochs", "key=value"),
+        ("epoks=3", "Did you mean 'epochs'"),
+        ("training.epoks=3", "Did you mean 'training.epochs'"),
+        ("limit=3", "data.limit, evaluation.limit"),
+        ("epochs=x", "training.epochs must be a whole number"),
+    ],
+)
+def test_mistaken_changes_are_named(write, change, message):
+    path = write("data: {kind: synthetic}")
+    with pytest.raises(ValueError, match=message):
+        recipes.read(path, [change])
+
+
+def test_files_that_are_no_recipes(write, tmp_path):
+    with pytest.raises(FileNotFoundError, match="no such recipe"):
+        recipes.read(tmp_path / "none.yaml")
+    with pytest.raises(ValueError, match="not valid YAML"):
+        recipes.read(write("a: [1"))
+    with pytest.raises(ValueError, match="must hold named values"):
+        recipes.read(write("- 1"))
+    write("base: one.yaml", "two.yaml")
+    with pytest.raises(ValueError, match="in a circle"):
+        recipes.read(write("base: two.yaml", "one.yaml"))
+
+
+def test_what_may_differ_when_going_on():
+    def recipe(**sections):
+        return recipes.from_dict({**SYNTHETIC, **sections})
+
+    same = {"training": {"epochs": 5, "workers": 1}, "evaluation": {"every": 1}, "output": {"keep": 3}}
+    assert recipes.first_difference(recipe(), recipe(**same)) is None
+    assert recipes.first_difference(recipe(), recipe(training={"seed": 1})) == "training.seed"
+    cyclic = {"schedule": {"kind": "triangular"}}
+    assert recipes.first_difference(recipe(**cyclic), recipe(**cyclic, training={"epochs": 5})) == "training.epochs"
