@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import time
-import uuid
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,38 +14,13 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
+from keras_ehrnet.files import replace_file, write_file
+
 if TYPE_CHECKING:
     from rich.console import Console
 
 _SUFFIX = ".npz"
 _POSITION = "epoch"
-
-
-def write_file(path: Path, content: bytes | str) -> None:
-    """Writes a file whole or not at all; what was there before is replaced only by a whole one.
-
-    Raises:
-        OSError: naming the file, if it cannot be written; it is then as it was.
-    """
-    data = content.encode() if isinstance(content, str) else content
-    _replace(path, lambda file: file.write(data))
-
-
-def _replace(path: Path, write: Callable[[Any], object]) -> None:
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        reason = error.strerror or error
-        raise OSError(f"{path} could not be written ({reason}); what was there before is intact.") from error
-    finally:
-        with suppress(OSError):
-            partial.unlink()
 
 
 class Table:
@@ -125,7 +98,7 @@ class Checkpoints:
         arrays = {name: keras.ops.convert_to_numpy(variable) for name, variable in _state(model).items()}
         earlier = [other for other in self.paths() if other != path]
         try:
-            _replace(path, lambda file: np.savez(file, **arrays, **{_POSITION: np.int64(epochs)}))
+            replace_file(path, lambda file: np.savez(file, **arrays, **{_POSITION: np.int64(epochs)}))
         except OSError as error:
             last = f"The last one, {earlier[-1]}, is intact." if earlier else "There is none before it."
             reason = error.__cause__.strerror or error.__cause__

@@ -113,6 +113,8 @@ def _predict_images(
 ) -> None:
     from rich.progress import track as tracked
 
+    from keras_ehrnet.files import write_file
+
     console = _console()
     names = _output_names(paths)
     failed = []
@@ -123,9 +125,9 @@ def _predict_images(
             failed.append(result)
             continue
         last = result.poses
-        _write_text(output / f"{name}.json", result.poses.to_json(indent=2) + "\n")
+        write_file(output / f"{name}.json", result.poses.to_json(indent=2) + "\n")
         if with_csv:
-            _write_text(output / f"{name}.csv", result.poses.to_csv())
+            write_file(output / f"{name}.csv", result.poses.to_csv())
         result.poses.save(output / f"{name}.png", threshold=threshold)
     done = len(paths) - len(failed)
     if len(paths) == 1 and last is not None:
@@ -388,16 +390,6 @@ def _make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"Results cannot be written there ({error.strerror}). Received: {path}") from error
-
-
-def _write_text(path: Path, text: str) -> None:
-    """Writes a text file whole or not at all."""
-    partial = path.with_name(f".{path.name}.part")
-    try:
-        partial.write_text(text)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _print_rows(title: str, rows: Sequence[Sequence[str]]) -> None:

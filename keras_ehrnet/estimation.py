@@ -12,7 +12,6 @@ from keras_ehrnet import decode
 from keras_ehrnet.decode import Geometry, NetworkOutputs
 from keras_ehrnet.networks import Network
 from keras_ehrnet.poses import Poses
-from keras_ehrnet.skeletons import SKELETONS
 
 BOX_PADDING = 1.25
 """A person's crop is larger than its box by this factor."""
@@ -53,7 +52,7 @@ class Settings:
             raise ValueError(f"The protocol is 'paper' or 'fast'. Received: protocol={self.protocol!r}")
         if not all(math.isfinite(scale) and scale > 0 for scale in scales) or (scales != (1,) and 1 not in scales):
             raise ValueError(f"Scales are positive numbers, and one of them is 1. Received: scales={self.scales}")
-        if self.protocol == "fast" and tuple(self.scales) != (1.0,):
+        if self.protocol == "fast" and scales != (1.0,):
             raise ValueError(f"Several scales need protocol='paper'. Received: protocol='fast', scales={self.scales}")
         if self.max_people < 1:
             raise ValueError(f"max_people must be at least 1. Received: max_people={self.max_people}")
@@ -61,7 +60,7 @@ class Settings:
 
 def check_settings(network: Network, settings: Settings) -> None:
     """ValueError for settings that a network cannot follow, rather than a result without them."""
-    if tuple(settings.scales) != (1.0,) and not (network.family == "efficienthrnet" and network.any_size):
+    if settings.scales != (1.0,) and not (network.family == "efficienthrnet" and network.any_size):
         raise ValueError(
             "Several scales are for EfficientHRNet with free input sizes. "
             f"Received: scales={settings.scales} for {network.name!r}"
@@ -71,7 +70,7 @@ def check_settings(network: Network, settings: Settings) -> None:
             raise ValueError(f"{name!r} is for EfficientPose. Received: {name}=True for {network.name!r}")
     if settings.several and settings.flip:
         raise ValueError("Mirroring is not defined for part affinity fields. Received: flip and several")
-    if settings.flip and network.skeleton.name not in SKELETONS and not _knows_sides(network):
+    if settings.flip and not _knows_sides(network):
         raise ValueError(
             "Mirroring needs to know left from right: pass skeleton=Skeleton(...) with joints named left_... and "
             f"right_.... Received: flip=True for {network.name!r} with unnamed keypoints"

@@ -98,8 +98,8 @@ class PosePredictor:
 
         Args:
             images: the path of an image, an array of shape `(H, W, 3)` (uint8 or float in [0, 255], RGB); or a list of
-                these, an array of shape `(B, H, W, 3)`, a folder, or a pattern such as `"photos/*.jpg"`, of which files
-            that cannot be read are left out with a warning (`files` tells which). Videos: see `video`.
+                these, an array of shape `(B, H, W, 3)`, a folder, or a pattern such as `"photos/*.jpg"`, of which
+                files that cannot be read are left out with a warning (`files` tells which). Videos: see `video`.
             boxes: float array of shape `(N, 4)`, or a list of them for several images. For networks that take one
                 person each: left, top, right, bottom of every person, in pixels.
 

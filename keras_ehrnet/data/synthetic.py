@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-import uuid
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +19,7 @@ import numpy as np
 from keras_ehrnet.data._figure import Figure, draw_figure, joint_positions, random_figure
 from keras_ehrnet.data.annotations import HIDDEN, UNLABELLED, VISIBLE, Dataset, Person, Sample
 from keras_ehrnet.data.images import write_image
+from keras_ehrnet.files import write_file
 from keras_ehrnet.skeletons import COCO_17, Skeleton
 
 _MIN_VISIBLE = 4  # Persons with fewer visible joints are not to be found; they become ignored regions.
@@ -198,7 +197,7 @@ def write_coco(
     category["skeleton"] = [[first + 1, second + 1] for first, second in skeleton.limbs]
     content = {"info": {"description": repr(scenes)}, "images": entries, "annotations": annotations}
     path = folder / "person_keypoints.json"
-    _write_text(path, json.dumps({**content, "categories": [category]}))
+    write_file(path, json.dumps({**content, "categories": [category]}))
     return path, images
 
 
@@ -215,16 +214,6 @@ def _annotations(sample: Sample, first_id: int) -> Iterator[dict]:
             "num_keypoints": person.num_labelled,
             "keypoints": [round(float(value), 3) for value in person.joints.reshape(-1)],
         }
-
-
-def _write_text(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        with suppress(OSError):
-            partial.unlink()
 
 
 def _background(rng: np.random.Generator, width: int, height: int) -> np.ndarray:

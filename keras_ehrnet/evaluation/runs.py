@@ -18,6 +18,7 @@ from keras_ehrnet.data.annotations import Dataset, Sample
 from keras_ehrnet.data.images import ImageError
 from keras_ehrnet.evaluation.oks import CocoScores, oks_average_precision
 from keras_ehrnet.evaluation.pck import PckScores, pck, pckh, torso_lengths
+from keras_ehrnet.files import write_file
 from keras_ehrnet.models.families import FAMILIES
 from keras_ehrnet.poses import Poses
 from keras_ehrnet.skeletons import COCO_17, LSP_14, MPII_16, Skeleton
@@ -253,9 +254,11 @@ class _Journal:
             if self._path.exists():
                 self._read(fingerprint)
             else:
-                _write_whole(self._path, json.dumps(fingerprint) + "\n")
+                write_file(self._path, json.dumps(fingerprint) + "\n")
         except OSError as error:
-            raise ValueError(f"Results cannot be written ({error.strerror}). Received: {folder}") from error
+            raise ValueError(
+                f"Results cannot be written ({(error.__cause__ or error).strerror}). Received: {folder}"
+            ) from error
 
     def _read(self, fingerprint: Record) -> None:
         lines = self._path.read_text().splitlines(keepends=True)
@@ -267,7 +270,7 @@ class _Journal:
         # An interruption can cut the last line short; that image is done again.
         whole = [line for line in lines if line.endswith("\n")]
         if len(whole) < len(lines):
-            _write_whole(self._path, "".join(whole))
+            write_file(self._path, "".join(whole))
         for number, line in enumerate(whole[1:], start=2):
             try:
                 entry = json.loads(line)
@@ -338,11 +341,4 @@ def _write_results(output: PathLike | None, results: list[Record], scores: CocoS
         return
     for name, content in (("results.json", results), ("scores.json", scores.to_dict())):
         path = Path(output) / name
-        _write_whole(path, json.dumps(content))
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Writes a file under a temporary name, then renames it."""
-    partial = path.with_name(f".{path.name}.part")
-    partial.write_text(text)
-    os.replace(partial, path)
+        write_file(path, json.dumps(content))

@@ -24,10 +24,10 @@ from keras_ehrnet.callbacks import (
     StopAtBadLoss,
     Table,
     take_averages,
-    write_file,
 )
 from keras_ehrnet.data.loader import Order, numpy_batches
 from keras_ehrnet.data.targets import Examples
+from keras_ehrnet.files import write_file
 from keras_ehrnet.recipe import Recipe, first_difference, from_dict
 
 if TYPE_CHECKING:
@@ -199,12 +199,12 @@ def _batches(recipe: Recipe, examples: Examples, order: Order, outputs: list[str
 def _prepare_folder(recipe: Recipe, checkpoints: Checkpoints) -> None:
     path = recipe.folder / "recipe.yaml"
     # A run that trained nothing yet may be started anew with another recipe.
-    if path.exists() and checkpoints.paths():
+    if checkpoints.paths():
+        if not path.exists():
+            raise ValueError(
+                f"There are checkpoints without their recipe: choose another folder. Received: {recipe.folder}"
+            )
         _check_same(recipe, path)
-    elif checkpoints.paths():
-        raise ValueError(
-            f"There are checkpoints without their recipe: choose another folder. Received: {recipe.folder}"
-        )
     try:
         checkpoints.folder.mkdir(parents=True, exist_ok=True)
         write_file(path, recipe.to_yaml())

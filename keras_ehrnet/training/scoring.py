@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from keras_ehrnet import draw, evaluation
-from keras_ehrnet.callbacks import (
-    write_file,
-)
 from keras_ehrnet.data import read_coco, read_lspet, read_mpii, synthetic
 from keras_ehrnet.data.annotations import Dataset
+from keras_ehrnet.files import write_file
 from keras_ehrnet.predictor import PosePredictor
 from keras_ehrnet.recipe import Recipe
 from keras_ehrnet.skeletons import COCO_17
