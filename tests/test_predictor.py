@@ -176,7 +176,7 @@ def test_results_never_overwrite_images(reference, photo, tmp_path, monkeypatch)
 
 
 def test_names_of_results_are_unique(tmp_path):
-    from keras_ehrnet.cli import _output_names
+    from keras_ehrnet.cli.predict import _output_names
 
     paths = [tmp_path / name for name in ("a-2.jpg", "a.jpg", "a.png", "a.bmp")]
     assert _output_names(paths) == ["a-2", "a", "a-3", "a-4"]

@@ -1,0 +1,37 @@
+"""The command line: `keras-ehrnet predict | evaluate | summary | convert`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import typer
+
+# TensorFlow's start-up messages are not for the people who read this program's output.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from keras_ehrnet.cli.common import complain
+from keras_ehrnet.cli.evaluate import evaluate_app
+from keras_ehrnet.cli.models import convert, summary
+from keras_ehrnet.cli.predict import predict
+
+app = typer.Typer(
+    name="keras-ehrnet",
+    help="Human pose estimation: predict, evaluate, convert.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(evaluate_app, name="evaluate")
+for command in (predict, summary, convert):
+    app.command()(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs a command; mistakes of its user end in one sentence and exit code 2."""
+    try:
+        app(arguments)
+    except (ValueError, OSError) as error:
+        complain(f"Error: {error}")
+        sys.exit(2)

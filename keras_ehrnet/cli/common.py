@@ -1,0 +1,92 @@
+"""What the commands share: options, tables, TensorFlow kept quiet, keras loaded late."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+ModelOption = Annotated[str, typer.Option("--model", "-m", help="Model by name, or a .keras file.")]
+WeightsOption = Annotated[
+    str | None, typer.Option("--weights", "-w", help="Registered name or file; default: the published weights.")
+]
+FlipOption = Annotated[bool, typer.Option("--flip", help="Average with the mirrored image.")]
+ScalesOption = Annotated[str, typer.Option("--scales", help="Image scales to average over, such as 0.5,1,2.")]
+
+
+class ProtocolName(str, Enum):
+    """How EfficientHRNet's maps become people."""
+
+    paper = "paper"
+    fast = "fast"
+
+
+ProtocolOption = Annotated[
+    ProtocolName | None,
+    typer.Option("--protocol", help="EfficientHRNet: as the papers evaluate, or fast. Default: fast for videos."),
+]
+
+
+@contextmanager
+def quiet_start() -> Iterator[None]:
+    """Keeps TensorFlow's start-up messages, which no setting silences, out of the terminal."""
+    saved = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+
+
+def numbers(text: str, option: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(number) for number in text.split(","))
+    except ValueError:
+        raise ValueError(f"{option} takes numbers separated by commas, such as 0.5,1,2. Received: {text!r}") from None
+
+
+def load_keras() -> None:
+    with quiet_start():
+        import keras
+
+        # The first computation looks for accelerators, and says so.
+        keras.ops.zeros(1)
+
+
+def make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"Results cannot be written there ({error.strerror}). Received: {path}") from error
+
+
+def print_rows(title: str, rows: Sequence[Sequence[str]]) -> None:
+    from rich.table import Table
+
+    table = Table(*rows[0], title=title)
+    for row in rows[1:]:
+        table.add_row(*row)
+    make_console().print(table)
+
+
+def make_console(min_width: int = 80) -> Console:
+    from rich.console import Console
+
+    console = Console()
+    # Files and pipes have no width: give a wide table the room it needs.
+    return console if console.is_terminal or console.width >= min_width else Console(width=min_width)
+
+
+def complain(message: str) -> None:
+    print(message, file=sys.stderr)

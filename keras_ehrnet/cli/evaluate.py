@@ -1,0 +1,128 @@
+"""`keras-ehrnet evaluate coco | mpii | lspet`: a model's score on a data set."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from keras_ehrnet.cli.common import (
+    FlipOption,
+    ModelOption,
+    ProtocolName,
+    ProtocolOption,
+    ScalesOption,
+    WeightsOption,
+    complain,
+    load_keras,
+    make_console,
+    numbers,
+    print_rows,
+)
+
+if TYPE_CHECKING:
+    from keras_ehrnet.predictor import PosePredictor
+
+evaluate_app = typer.Typer(help="Score a model on a data set.", no_args_is_help=True)
+
+
+@evaluate_app.command("coco")
+def evaluate_coco(
+    images: Annotated[Path, typer.Argument(help="Folder of the images.")],
+    annotations: Annotated[Path, typer.Argument(help="COCO keypoint JSON.")],
+    model: ModelOption,
+    weights: WeightsOption = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for results; resumes there.")] = None,
+    protocol: ProtocolOption = None,
+    flip: FlipOption = False,
+    scales: ScalesOption = "1",
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only so many images.")] = None,
+    fps: Annotated[float | None, typer.Option("--fps", help="With --watts: the paper's AP x FPS / watt.")] = None,
+    watts: Annotated[float | None, typer.Option("--watts", help="Power drawn while running.")] = None,
+) -> None:
+    """COCO's average precision and recall."""
+    from keras_ehrnet import evaluation
+
+    if (fps is None) != (watts is None):
+        raise ValueError("--fps and --watts go together.")
+    predictor = _evaluated(model, weights, protocol, flip, scales)
+    with _told_problems() as problems:
+        scores = evaluation.coco(predictor, images, annotations, output=output, limit=limit)
+    print_rows(f"{predictor.network.name} on {scores.images} images, {scores.persons} persons", scores.rows())
+    if fps is not None and watts is not None:
+        figure = evaluation.efficiency(100 * scores.ap, fps, watts)
+        make_console().print(f"AP x FPS / watt: {figure:.1f}")
+    _fail_after(problems)
+
+
+@evaluate_app.command("mpii")
+def evaluate_mpii(
+    images: Annotated[Path, typer.Argument(help="Folder of the images.")],
+    annotations: Annotated[Path, typer.Argument(help="JSON of persons.")],
+    model: ModelOption = "efficientpose-rt",
+    weights: WeightsOption = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for results; resumes there.")] = None,
+    flip: FlipOption = False,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only so many images.")] = None,
+    skip_missing: Annotated[bool, typer.Option("--skip-missing", help="Leave out persons without image.")] = False,
+) -> None:
+    """MPII's PCKh@0.5 and PCKh@0.1 per joint."""
+    from keras_ehrnet import evaluation
+
+    predictor = _evaluated(model, weights, None, flip, "1")
+    with _told_problems() as problems:
+        scores = evaluation.mpii(predictor, images, annotations, output=output, limit=limit, skip_missing=skip_missing)
+    print_rows(f"{predictor.network.name}, {scores.persons} persons", scores.rows())
+    _fail_after(problems)
+
+
+@evaluate_app.command("lspet")
+def evaluate_lspet(
+    annotations: Annotated[Path, typer.Argument(help="JSON of images.")],
+    images: Annotated[Path | None, typer.Option(help="Archive or folder; default: the archive beside.")] = None,
+    model: ModelOption = "efficientpose-rt",
+    weights: WeightsOption = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for results; resumes there.")] = None,
+    flip: FlipOption = False,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only so many images.")] = None,
+) -> None:
+    """PCK of Leeds Sports Pose extended, relative to the torso."""
+    from keras_ehrnet import evaluation
+
+    predictor = _evaluated(model, weights, None, flip, "1")
+    with _told_problems() as problems:
+        scores = evaluation.lspet(predictor, annotations, images=images, output=output, limit=limit)
+    title = f"{predictor.network.name}, {scores.persons} persons ({scores.left_out} without torso left out)"
+    print_rows(title, scores.rows())
+    _fail_after(problems)
+
+
+@contextmanager
+def _told_problems() -> Iterator[list[str]]:
+    """Collects the warnings of an evaluation, to be told after its table."""
+    problems: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        yield problems
+    problems += [str(warning.message) for warning in caught if warning.category is UserWarning]
+
+
+def _fail_after(problems: list[str]) -> None:
+    for problem in problems:
+        complain(problem)
+    if problems:
+        raise typer.Exit(1)
+
+
+def _evaluated(
+    model: str, weights: str | None, protocol: ProtocolName | None, flip: bool, scales: str
+) -> PosePredictor:
+    from keras_ehrnet.predictor import PosePredictor
+
+    load_keras()
+    name = protocol.value if protocol else "paper"
+    return PosePredictor.load(model, weights=weights, protocol=name, flip=flip, scales=numbers(scales, "--scales"))

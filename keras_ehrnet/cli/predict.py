@@ -1,0 +1,166 @@
+"""`keras-ehrnet predict`: people in images, folders and videos."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from keras_ehrnet.cli.common import (
+    FlipOption,
+    ModelOption,
+    ProtocolOption,
+    ScalesOption,
+    WeightsOption,
+    complain,
+    load_keras,
+    make_console,
+    make_folder,
+    numbers,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from keras_ehrnet.poses import Poses
+    from keras_ehrnet.predictor import PosePredictor
+
+
+def predict(
+    source: Annotated[str, typer.Argument(help="Image, folder, pattern, video file, or number of a camera.")],
+    model: ModelOption = "efficientpose-rt",
+    weights: WeightsOption = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path("results"),
+    protocol: ProtocolOption = None,
+    flip: FlipOption = False,
+    scales: ScalesOption = "1",
+    several: Annotated[bool, typer.Option("--several", help="EfficientPose: find several people.")] = False,
+    smooth: Annotated[bool, typer.Option("--smooth", help="Less jitter: blurred maps, filtered video.")] = False,
+    track: Annotated[bool, typer.Option("--track", help="Video: give people identities.")] = False,
+    threshold: Annotated[float, typer.Option("--threshold", help="Do not draw joints below this score.")] = 0.2,
+    min_score: Annotated[float, typer.Option("--min-score", help="Leave out people below this score.")] = 0.0,
+    max_people: Annotated[int, typer.Option("--max-people", min=1, help="At most so many people per image.")] = 30,
+    max_frames: Annotated[
+        int | None, typer.Option("--max-frames", min=1, help="Video: stop after so many frames.")
+    ] = None,
+    input_size: Annotated[str | None, typer.Option("--input-size", help="height,width for models of any size.")] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="Write a CSV table beside the JSON.")] = False,
+) -> None:
+    """Find people: writes pictures and JSON, prints a table."""
+    from keras_ehrnet import networks
+    from keras_ehrnet import predictor as predictors
+    from keras_ehrnet.data.images import list_images
+
+    is_video = predictors.is_video(source)
+    if is_video and csv:
+        raise ValueError("--csv is for images; a video's points are written as a line of JSON per frame.")
+    paths = [] if is_video else list_images(source)
+    size = tuple(int(side) for side in numbers(input_size, "--input-size")) if input_size else None
+    _refuse_overwriting(paths, output)
+    make_folder(output)
+    load_keras()
+    network = networks.load(model, weights=weights, input_size=size)
+    predictor = predictors.PosePredictor(
+        network,
+        protocol=protocol.value if protocol else "fast" if is_video else "paper",
+        flip=flip,
+        scales=numbers(scales, "--scales"),
+        several=several,
+        # Any family's video can be filtered over time; only EfficientPose's maps are blurred as well.
+        smooth=smooth and (network.family == "efficientpose" or not is_video),
+        max_people=max_people,
+        min_score=min_score,
+    )
+    if is_video:
+        options = {"smooth": smooth, "track": track, "threshold": threshold, "max_frames": max_frames}
+        _predict_video(predictor, source, output, options)
+    else:
+        _predict_images(predictor, paths, output, threshold, csv)
+
+
+def _predict_images(
+    predictor: PosePredictor, paths: Sequence[Path], output: Path, threshold: float, with_csv: bool
+) -> None:
+    from rich.progress import track as tracked
+
+    from keras_ehrnet.files import write_file
+
+    console = make_console()
+    names = _output_names(paths)
+    failed = []
+    results = tracked(predictor.files(paths), "images", len(paths), console=console, disable=len(paths) == 1)
+    last = None
+    for result, name in zip(results, names, strict=True):
+        if result.poses is None:
+            failed.append(result)
+            continue
+        last = result.poses
+        write_file(output / f"{name}.json", result.poses.to_json(indent=2) + "\n")
+        if with_csv:
+            write_file(output / f"{name}.csv", result.poses.to_csv())
+        result.poses.save(output / f"{name}.png", threshold=threshold)
+    done = len(paths) - len(failed)
+    if len(paths) == 1 and last is not None:
+        _print_poses(console, last)
+        console.print(f"Picture: {output / f'{names[0]}.png'}", soft_wrap=True)
+        console.print(f"Points:  {output / f'{names[0]}.json'}", soft_wrap=True)
+    else:
+        console.print(f"{done} of {len(paths)} images: pictures and JSON are in {output}", soft_wrap=True)
+    for result in failed:
+        complain(f"Skipped {result.path}: {result.error}")
+    if failed:
+        raise typer.Exit(2 if not done else 1)
+
+
+def _output_names(paths: Sequence[Path]) -> list[str]:
+    """One name per image: its own without suffix, numbered where that is another's already."""
+    names: dict[str, Path] = {}
+    own = {path.stem for path in paths}
+    for path in paths:
+        numbered = (f"{path.stem}-{number}" for number in itertools.count(2))
+        names[path.stem if path.stem not in names else next(n for n in numbered if n not in names and n not in own)] = (
+            path
+        )
+    return list(names)
+
+
+def _refuse_overwriting(paths: Sequence[Path], output: Path) -> None:
+    """No result may take the place of an image it is made from."""
+    for name in _output_names(paths):
+        target = output / f"{name}.png"
+        if target.exists() and any(target.samefile(path) for path in paths):
+            raise ValueError(f"The picture would overwrite {target}: choose another folder with --output.")
+
+
+def _predict_video(predictor: PosePredictor, source: str, output: Path, options: dict[str, Any]) -> None:
+    name = f"camera-{source}" if source.isdigit() else Path(source).stem
+    picture, lines = output / f"{name}.mp4", output / f"{name}.jsonl"
+    report = predictor.video(source, output=picture, poses=lines, **options)
+    console = make_console()
+    console.print(
+        f"{report.frames} frames, {report.persons} persons, {report.frames_per_second:.1f} frames per second "
+        f"(video: {report.frame_rate:.4g})"
+    )
+    console.print(f"Video:  {picture}", soft_wrap=True)
+    console.print(f"Points: {lines} (a line of JSON per frame)", soft_wrap=True)
+    if report.problem:
+        complain(report.problem)
+        raise typer.Exit(1)
+
+
+def _print_poses(console: Console, poses: Poses) -> None:
+    from rich.table import Table
+
+    shown = 4
+    people = f"{len(poses)} person" + ("" if len(poses) == 1 else "s")
+    table = Table(title=people + (f", the best {shown} shown" if len(poses) > shown else ""))
+    table.add_column("joint")
+    for index in range(min(len(poses), shown)):
+        table.add_column(f"person {index + 1} ({poses.scores[index]:.2f})", justify="right")
+    for joint, name in enumerate(poses.skeleton.joint_names):
+        points = poses.keypoints[:shown, joint]
+        table.add_row(name, *(f"{x:.1f}, {y:.1f} ({score:.2f})" if score > 0 else "-" for x, y, score in points))
+    console.print(table)
