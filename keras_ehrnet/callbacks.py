@@ -122,27 +122,40 @@ class Checkpoints:
         Raises:
             ValueError: if the file is damaged, or of another model.
         """
-        paths = self.paths()
-        if not paths:
-            return 0
+        epochs = self.epochs()
+        if epochs:
+            assign_state(model, self.read(model))
+        return epochs
+
+    def read(self, model: keras.Model) -> dict[str, np.ndarray]:
+        """The newest state, of which there must be one, as arrays by name; raises what `restore` does."""
+        path = self.paths()[-1]
         state = _state(model)
         try:
-            with np.load(paths[-1], allow_pickle=False) as file:
+            with np.load(path) as file:
                 arrays = {name: file[name] for name in file.files}
+            del arrays[_POSITION]
         except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-            raise ValueError(f"The checkpoint is damaged ({error}). Received: {paths[-1]}") from error
-        epochs = int(arrays.pop(_POSITION))
+            raise ValueError(f"The checkpoint is damaged ({error}). Received: {path}") from error
         for name in (*state, *arrays):
             here = tuple(state[name].shape) if name in state else None
             there = arrays[name].shape if name in arrays else None
             if here != there:
                 raise ValueError(
-                    f"The checkpoint does not fit: {name} has shape {here} in the model. Received: {there} "
-                    f"in {paths[-1]}"
+                    f"The checkpoint does not fit: {name} has shape {here} in the model. Received: {there} in {path}"
                 )
-        for name, variable in state.items():
-            variable.assign(arrays[name])
-        return epochs
+        return arrays
+
+
+def empty_state(model: keras.Model) -> dict[str, np.ndarray]:
+    """Arrays like those of a checkpoint, without its values."""
+    return {name: np.zeros(variable.shape, variable.dtype) for name, variable in _state(model).items()}
+
+
+def assign_state(model: keras.Model, arrays: dict[str, np.ndarray]) -> None:
+    """Gives a model and its optimizer the values of a checkpoint."""
+    for name, variable in _state(model).items():
+        variable.assign(arrays[name])
 
 
 def _state(model: keras.Model) -> dict[str, Any]:
@@ -161,13 +174,16 @@ def take_averages(model: keras.Model) -> list[Any]:
     if not inner.use_ema:
         return []
     model.optimizer.finalize_variable_values(model.trainable_variables)
+    for variable in model.trainable_variables:
+        # On JAX the average itself was put in: whatever uses up the one would take the other with it.
+        variable.assign(_copied(variable))
     return model.trainable_variables
 
 
 @contextmanager
 def averaged_weights(model: keras.Model) -> Iterator[None]:
     """Within it, a model has the moving averages of its weights, if its optimizer keeps them."""
-    kept = [keras.ops.convert_to_numpy(variable) for variable in model.trainable_variables]
+    kept = [_copied(variable) for variable in model.trainable_variables]
     changed = take_averages(model)
     try:
         yield
@@ -176,14 +192,18 @@ def averaged_weights(model: keras.Model) -> Iterator[None]:
             variable.assign(value)
 
 
+def _copied(variable: Any) -> np.ndarray:
+    return np.array(keras.ops.convert_to_numpy(variable))
+
+
 class EpochEnd(keras.callbacks.Callback):
     """Evaluates, logs and saves, in this order: epochs that a checkpoint is behind are in the log.
 
     The learning rate it logs is that of the epoch's first step.
 
     Args:
-        table: `Table`. Gets a row per epoch.
-        checkpoints: `Checkpoints`.
+        table: `Table`. Gets a row per epoch; None: nothing is written.
+        checkpoints: `Checkpoints`, or None.
         evaluate: callable of no arguments that gives figures by name; it sees averaged weights.
         is_due: callable of an epoch. Whether to evaluate after it.
         say: callable of a text. Where to tell of an epoch.
@@ -191,8 +211,8 @@ class EpochEnd(keras.callbacks.Callback):
 
     def __init__(
         self,
-        table: Table,
-        checkpoints: Checkpoints,
+        table: Table | None,
+        checkpoints: Checkpoints | None,
         evaluate: Callable[[], dict[str, float]],
         is_due: Callable[[int], bool],
         say: Callable[[str], None],
@@ -215,8 +235,10 @@ class EpochEnd(keras.callbacks.Callback):
             with averaged_weights(self.model):
                 row.update(self._evaluate())
         self.rows.append(row)
-        self._table.add(row)
-        self._checkpoints.save(self.model, epoch + 1)
+        if self._table is not None:
+            self._table.add(row)
+        if self._checkpoints is not None:
+            self._checkpoints.save(self.model, epoch + 1)
         figures = (f"{name} {value:.4g}" for name, value in row.items() if name != "epoch" and value is not None)
         self._say(f"epoch {epoch + 1}: {', '.join(figures)}")
 
@@ -256,6 +278,22 @@ class StopAtBadLoss(keras.callbacks.Callback):
                 f"The loss of epoch {epoch + 1} is not finite: try a lower schedule.rate, or optimizer.clip_norm. "
                 f"Received: {loss}"
             )
+
+
+class TimeLimit(keras.callbacks.Callback):
+    """Stops after the first epoch at whose end a time is over.
+
+    Args:
+        is_over: callable of no arguments. Whether it is; asked at the end of every epoch.
+    """
+
+    def __init__(self, is_over: Callable[[], bool]) -> None:
+        super().__init__()
+        self._is_over = is_over
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        if self._is_over():
+            self.model.stop_training = True
 
 
 class Progress(keras.callbacks.Callback):

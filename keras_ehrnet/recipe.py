@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import types
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -21,10 +20,12 @@ from keras_ehrnet.data.augment import AUGMENTATIONS, Augmentation, augmentation
 from keras_ehrnet.errors import suggestion
 from keras_ehrnet.models.families import FAMILIES
 from keras_ehrnet.models.variants import Variant, variant
+from keras_ehrnet.recipe_values import changed, flattened, merged, override, plain, read_layers
 from keras_ehrnet.skeletons import SKELETONS, Skeleton
 
 Size = tuple[int, int]
-_BASE = "base"
+CLASSIFIED = ("folders", "cifar100")
+"""Kinds of data that classifiers train on."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,11 @@ class ModelRecipe:
 
     Args:
         name: str. Name of `models.variants.VARIANTS`.
-        skeleton: str. Name of `skeletons.SKELETONS`; the model's keypoints.
+        skeleton: str. Name of `skeletons.SKELETONS`; a pose model's keypoints.
+        classes: int. Classes of a classifier.
         input_size: tuple (height, width) in pixels, or None for the paper's.
-        drop_rate: float or None. Stochastic depth of EfficientHRNet's backbone; None for the paper's.
-        head_scale: float. Factor on the initial kernels that draw maps. Ground truth is mostly 0: a small factor
-            starts near it, rather than with thousands of steps worth of error.
+        drop_rate: float or None. Stochastic depth of EfficientNet, alone or as EfficientHRNet's backbone; None for the
+            paper's.
         freeze_batch_norm: bool. Whether batch norms keep their statistics and weights, for fine-tuning.
         weights: str or None. What to start from: what `keras_ehrnet.weights.load` takes.
         transfer: `"whole"`: the weights must fit; `"fitting"`: take those whose name and shape fit, such as a backbone
@@ -46,9 +47,9 @@ class ModelRecipe:
 
     name: str = "h-4"
     skeleton: str = "coco_17"
+    classes: int = 1000
     input_size: Size | None = None
     drop_rate: float | None = None
-    head_scale: float = 1.0
     freeze_batch_norm: bool = False
     weights: str | None = None
     transfer: Literal["whole", "fitting"] = "whole"
@@ -80,22 +81,24 @@ class DataRecipe:
     """What it is trained and evaluated on.
 
     Args:
-        kind: which reader: COCO's JSON, MPII's, LSP-extended's, or synthetic people.
-        annotations: str or None. JSON of the training data.
+        kind: which reader: COCO's JSON, MPII's, LSP-extended's, or synthetic people; for classifiers a folder with one
+            folder of images for each class, or CIFAR-100.
+        annotations: str or None. JSON of the training data; not for classifiers.
         images: str or None. Their folder or archive.
         evaluation_annotations: str or None. JSON to evaluate on; None: no evaluation.
-        evaluation_images: str or None. Their folder or archive.
+        evaluation_images: str or None. Their folder or archive; for classifiers None means no evaluation.
         skip_missing: bool. Whether to leave out images whose file is missing, rather than to stop.
-        limit: int or None. Only the first so many training images.
+        limit: int or None. Only the first so many training images; of classified ones so many of all classes.
         top_down: bool or None. Whether an example is one person, cut out by its box; None for the model's way.
         max_people: int. Persons per image; where there are more, the smallest are masked.
         stand_ins: bool. Whether joints that the data lack are put between others, see `data.map_joints`.
         augmentation: str. Name of `data.AUGMENTATIONS`.
         augmentation_changes: mapping of fields of `data.Augmentation` to other values.
         synthetic: `SyntheticRecipe`.
+        mixed_with: mapping of other kinds to `share`, of all images, and keys like these; see `data.mixture`.
     """
 
-    kind: Literal["coco", "mpii", "lspet", "synthetic"] = "coco"
+    kind: Literal["coco", "mpii", "lspet", "synthetic", "folders", "cifar100"] = "coco"
     annotations: str | None = None
     images: str | None = None
     evaluation_annotations: str | None = None
@@ -108,6 +111,7 @@ class DataRecipe:
     augmentation: str = "efficienthrnet"
     augmentation_changes: dict[str, Any] = field(default_factory=dict)
     synthetic: SyntheticRecipe = field(default_factory=SyntheticRecipe)
+    mixed_with: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -184,11 +188,13 @@ class TrainingRecipe:
 
     Args:
         epochs: int.
-        batch_size: int. Examples per step, of all devices together.
+        batch_size: int. Examples per step, of all devices and hosts together.
         steps_per_epoch: int or None. None: as many as show every example.
         seed: int. Of weights, order, augmentation and dropout.
         precision: what is computed in; weights are float32 in any case.
-        devices: int. How many of this machine's devices to use: GPUs where there are any, else CPUs.
+        minutes: float or None. Stop after the first epoch at whose end so many minutes of this start are over; the
+            same command goes on later.
+        devices: int. How many of every host's devices to use: GPUs where there are any, else CPUs.
         jit: bool or None. Whether to compile with XLA; None: as Keras decides.
         workers: int or None. Threads (TensorFlow) or processes (JAX; 0: none) that make batches; None: one per core.
     """
@@ -198,6 +204,7 @@ class TrainingRecipe:
     steps_per_epoch: int | None = None
     seed: int = 0
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    minutes: float | None = None
     devices: int = 1
     jit: bool | None = None
     workers: int | None = None
@@ -273,8 +280,7 @@ class Recipe:
     output: OutputRecipe = field(default_factory=OutputRecipe)
 
     def __post_init__(self) -> None:
-        if self.variant.family == "efficientnet":
-            raise ValueError(f"This trains pose models, not classifiers. Received: model.name={self.model.name!r}")
+        self._check_task()
         if self.model.skeleton not in SKELETONS:
             hint = suggestion(self.model.skeleton, SKELETONS)
             raise ValueError(f"model.skeleton is not known. {hint} Received: {self.model.skeleton!r}")
@@ -284,6 +290,17 @@ class Recipe:
         self._check_numbers()
         self._check_schedule()
         self._check_names()
+
+    def _check_task(self) -> None:
+        classifies = self.data.kind in CLASSIFIED
+        if classifies != self.is_classifier:
+            fitting = CLASSIFIED if self.is_classifier else tuple(kind for kind in _KINDS if kind not in CLASSIFIED)
+            raise ValueError(
+                f"Data for {self.model.name!r} are of the kinds {', '.join(map(repr, fitting))}. "
+                f"Received: data.kind={self.data.kind!r}"
+            )
+        if classifies and self.loss != LossRecipe():
+            raise ValueError(f"Classifiers have no keys of 'loss'. Received: {self.loss}")
 
     def _check_numbers(self) -> None:
         flat = self.flat()
@@ -318,11 +335,12 @@ class Recipe:
             )
 
     def _check_names(self) -> None:
-        if self.data.kind != "synthetic" and self.data.annotations is None:
-            raise ValueError(f"data.annotations is needed for data.kind={self.data.kind!r}. Received: None")
-        if self.model.drop_rate is not None and self.variant.family != "efficienthrnet":
-            raise ValueError(f"model.drop_rate is for EfficientHRNet. Received: {self.model.name!r}")
-        _ = self.augmentation
+        needed = "images" if self.is_classifier else "annotations"
+        if self.data.kind != "synthetic" and getattr(self.data, needed) is None:
+            raise ValueError(f"data.{needed} is needed for data.kind={self.data.kind!r}. Received: None")
+        if self.model.drop_rate is not None and self.variant.family not in ("efficienthrnet", "efficientnet"):
+            raise ValueError(f"model.drop_rate is for EfficientHRNet and EfficientNet. Received: {self.model.name!r}")
+        _ = self.augmentation, self.parts
 
     @property
     def variant(self) -> Variant:
@@ -331,6 +349,11 @@ class Recipe:
             return variant(self.model.name)
         except ValueError as error:
             raise ValueError(f"model.name: {error}") from None
+
+    @property
+    def is_classifier(self) -> bool:
+        """Whether it trains a classifier, rather than a pose model."""
+        return self.variant.family == "efficientnet"
 
     @property
     def skeleton(self) -> Skeleton:
@@ -351,7 +374,15 @@ class Recipe:
     def augmentation(self) -> Augmentation:
         """The augmentation, with its changes."""
         named = augmentation(self.data.augmentation)
-        return _changed(named, self.data.augmentation_changes, "the recipe", "data.augmentation_changes")
+        return changed(named, self.data.augmentation_changes, "the recipe", "data.augmentation_changes")
+
+    @property
+    def parts(self) -> tuple[tuple[DataRecipe, float], ...]:
+        """Data sets to mix in, and their shares of all images."""
+        parts = tuple(_part(kind, content) for kind, content in self.data.mixed_with.items())
+        if sum(share for _, share in parts) >= 1:
+            raise ValueError(f"Shares in data.mixed_with must sum to less than 1. Received: {self.data.mixed_with!r}")
+        return parts
 
     @property
     def folder(self) -> Path:
@@ -360,18 +391,31 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as YAML has them."""
-        return _plain(dataclasses.asdict(self))
+        return plain(dataclasses.asdict(self))
 
     def flat(self) -> dict[str, Any]:
         """Plain values by their full names, such as `"training.epochs"`."""
-        return dict(_flattened(self.to_dict()))
+        return dict(flattened(self.to_dict()))
 
     def to_yaml(self) -> str:
         """The whole recipe, defaults included."""
         return yaml.safe_dump(self.to_dict(), sort_keys=False)
 
 
+def _part(kind: str, content: Any) -> tuple[DataRecipe, float]:
+    """What to mix in, and its share."""
+    key = f"data.mixed_with.{kind}"
+    if not isinstance(content, Mapping) or not isinstance(content.get("share"), (int, float)):
+        raise ValueError(f"{key} must hold a share, and keys of a data set. Received: {content!r}")
+    if not 0 < content["share"] < 1:
+        raise ValueError(f"{key}.share must be between 0 and 1. Received: {content['share']!r}")
+    rest = {name: value for name, value in content.items() if name != "share"}
+    return changed(DataRecipe, {"kind": kind, **rest}, "the recipe", key), float(content["share"])
+
+
+_KINDS = typing.get_args(typing.get_type_hints(DataRecipe)["kind"])
 _AT_LEAST_1 = (
+    "model.classes",
     "data.limit",
     "data.max_people",
     "data.synthetic.length",
@@ -384,10 +428,10 @@ _AT_LEAST_1 = (
     "output.keep",
 )
 _POSITIVE = (
-    "model.head_scale",
     "loss.sigma",
     "loss.limb_width",
     "optimizer.clip_norm",
+    "training.minutes",
     "schedule.rate",
     "schedule.factor",
     "schedule.warmup_rate",
@@ -426,12 +470,12 @@ def read(path: str | os.PathLike, overrides: Iterable[str] = ()) -> Recipe:
         >>> recipe.read("training/recipes/h-2.yaml", ["batch_size=8"]).training.batch_size  # doctest: +SKIP
         8
     """
-    path, overrides = Path(path), list(overrides)
-    content = {"name": path.stem, **_read_layers(path, ())}
-    for override in overrides:
-        content = _merged(content, _override(override))
-    where = f"{path} with {' '.join(overrides)}" if overrides else str(path)
-    return _changed(Recipe, content, where, "")
+    path, changes = Path(path), list(overrides)
+    content = {"name": path.stem, **read_layers(path, ())}
+    for change in changes:
+        content = merged(content, override(change, Recipe))
+    where = f"{path} with {' '.join(changes)}" if changes else str(path)
+    return changed(Recipe, content, where, "")
 
 
 def from_dict(content: Mapping[str, Any], where: str = "the recipe") -> Recipe:
@@ -445,175 +489,10 @@ def from_dict(content: Mapping[str, Any], where: str = "the recipe") -> Recipe:
         Traceback (most recent call last):
         ValueError: ...
     """
-    return _changed(Recipe, content, where, "")
+    return changed(Recipe, content, where, "")
 
 
-def _read_layers(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
-    """Content of a file on top of that of its base."""
-    if path.resolve() in seen:
-        raise ValueError(f"{path}: recipes are based on each other in a circle. Received: {_BASE}={seen[-1].name!r}")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"There is no such recipe. Received: {path}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid YAML ({' '.join(str(error).split())}). Received: {path}") from error
-    content = {} if content is None else content
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} must hold named values. Received: {type(content).__name__}")
-    base = content.pop(_BASE, None)
-    if base is None:
-        return content
-    return _merged(_read_layers(path.parent / str(base), (*seen, path.resolve())), content)
-
-
-def _merged(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of `upper` over those of `lower`, section by section; maps of data are replaced as a whole."""
-    merged = dict(lower)
-    for key, value in upper.items():
-        both = isinstance(value, Mapping) and isinstance(lower.get(key), Mapping) and key not in _WHOLE
-        merged[key] = _merged(lower[key], value) if both else value
-    return merged
-
-
-_WHOLE = ("sigma_factors", "augmentation_changes")
-
-
-def _override(text: str) -> dict[str, Any]:
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise ValueError(f"Changes of a recipe have the form key=value. Received: {text!r}")
-    keys = list(_keys(Recipe))
-    matches = [full for full in keys if full == key] or [full for full in keys if full.endswith(f".{key}")]
-    if not matches:
-        raise ValueError(f"A recipe has no such key. {_nearest_key(key, keys)}Received: {text!r}")
-    if len(matches) > 1:
-        raise ValueError(f"Several keys end so: {', '.join(matches)}. Received: {text!r}")
-    try:
-        nested: Any = yaml.safe_load(value)
-    except yaml.YAMLError:
-        nested = value
-    for part in reversed(matches[0].split(".")):
-        nested = {part: nested}
-    return nested
-
-
-def _nearest_key(key: str, keys: list[str]) -> str:
-    """Keys by their last part are what is mostly meant; all of them would be too many to list."""
-    valid = keys if "." in key else [full.rpartition(".")[2] for full in keys]
-    return suggestion(key, valid).partition("Valid:")[0]
-
-
-def _keys(kind: type, prefix: str = "") -> Iterable[str]:
-    """Full names of all keys of a dataclass, those of its parts included."""
-    for name, hint in typing.get_type_hints(kind).items():
-        if dataclasses.is_dataclass(hint):
-            yield from _keys(hint, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}"
-
-
-def _changed(target: Any, content: Any, where: str, prefix: str) -> Any:
-    """A dataclass, given as type or as value to start from, with the values of `content`, all of them checked."""
-    kind = target if isinstance(target, type) else type(target)
-    if not isinstance(content, Mapping):
-        raise ValueError(f"{where}: {prefix or 'a recipe'} must hold named values. Received: {content!r}")
-    hints = typing.get_type_hints(kind)
-    names = [entry.name for entry in dataclasses.fields(kind)]
-    values = {}
-    for key, value in content.items():
-        full = f"{prefix}.{key}" if prefix else str(key)
-        if key not in names:
-            raise ValueError(f"{where}: there is no key {full!r}. {suggestion(key, names)} Received: {value!r}")
-        values[key] = _value(value, hints[key], where, full)
-    try:
-        return kind(**values) if isinstance(target, type) else dataclasses.replace(target, **values)
-    except ValueError as error:
-        if str(error).startswith(f"{where}: "):
-            raise
-        raise ValueError(f"{where}: {error}") from error
-
-
-def _value(value: Any, hint: Any, where: str, key: str) -> Any:
-    if dataclasses.is_dataclass(hint):
-        return _changed(hint, value, where, key)
-    try:
-        return _converted(value, hint)
-    except (TypeError, ValueError):
-        raise ValueError(f"{where}: {key} must be {_described(hint)}. Received: {value!r}") from None
-
-
-def _converted(value: Any, hint: Any) -> Any:
-    """The value as the hinted type, TypeError or ValueError if it is not one; YAML's numbers, lists and maps are."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if hint is Any:
-        return value
-    if origin in (types.UnionType, typing.Union):
-        return None if value is None else _converted(value, arguments[0])
-    if origin is Literal:
-        if value not in arguments:
-            raise ValueError
-        return value
-    if origin is tuple:
-        return _converted_tuple(value, arguments)
-    if origin is dict:
-        return {_converted(key, arguments[0]): _converted(item, arguments[1]) for key, item in _map(value).items()}
-    if hint is float and not isinstance(value, bool):
-        return float(value)  # YAML takes 1e-3, without a point, for a text.
-    if hint is int and isinstance(value, str):
-        return int(value)
-    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        raise TypeError
-    return value
-
-
-def _converted_tuple(value: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    if not isinstance(value, (list, tuple)):
-        raise TypeError
-    if arguments[-1] is Ellipsis:
-        return tuple(_converted(item, arguments[0]) for item in value)
-    return tuple(_converted(item, kind) for item, kind in zip(value, arguments, strict=True))
-
-
-def _map(value: Any) -> Mapping:
-    if not isinstance(value, Mapping):
-        raise TypeError
-    return value
-
-
-_DESCRIPTIONS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
-
-
-def _described(hint: Any) -> str:
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (types.UnionType, typing.Union):
-        return f"{_described(arguments[0])} or null"
-    if origin is Literal:
-        return f"one of {', '.join(map(repr, arguments))}"
-    if origin is tuple:
-        many = "any number" if arguments[-1] is Ellipsis else str(len(arguments))
-        return f"a list of {many}, each {_described(arguments[0])}"
-    if origin is dict:
-        return "a map"
-    return _DESCRIPTIONS.get(hint, "a value")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
-def _flattened(content: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    for key, value in content.items():
-        # An empty map is a value too, or a change of it would not be seen.
-        if isinstance(value, Mapping) and value and key not in _WHOLE:
-            yield from _flattened(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-_WITHOUT_EFFECT = ("name", "training.workers", "evaluation.", "output.", "data.evaluation_")
+_WITHOUT_EFFECT = ("name", "training.workers", "training.minutes", "evaluation.", "output.", "data.evaluation_")
 
 
 def first_difference(first: Recipe, second: Recipe) -> str | None:

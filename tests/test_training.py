@@ -7,49 +7,35 @@ import errno
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+import tiny
+from tiny import EPOCHS, STEPS
 
 from keras_ehrnet import PosePredictor, training
 from keras_ehrnet import recipe as recipes
 from keras_ehrnet.callbacks import Checkpoints, Table
 from keras_ehrnet.data import synthetic
-
-ROOT = Path(__file__).parents[1]
-EPOCHS, STEPS = 3, 5
-
-
-def small_recipe(folder, **sections):
-    """H-4 on a dozen small pictures, with all that has a state: dropout, Adam, moving averages, a schedule."""
-    content = {
-        "model": {"name": "h-4", "input_size": [64, 64], "head_scale": 0.03},
-        "data": {
-            "kind": "synthetic",
-            "max_people": 2,
-            "synthetic": {"length": 12, "evaluation_length": 2, "image_size": [64, 64], "people": [1, 2]},
-        },
-        "optimizer": {"name": "adam", "weight_decay": 1e-4, "ema": 0.9, "clip_norm": 1.0},
-        "schedule": {"rate": 1e-3, "boundaries": [2], "warmup_epochs": 1},
-        "training": {"epochs": EPOCHS, "batch_size": 2, "steps_per_epoch": STEPS, "seed": 5},
-        "evaluation": {"every": EPOCHS, "pictures": 2},
-        "output": {"folder": str(folder), "steps": True},
-    }
-    for name, values in sections.items():
-        content[name] = {**content[name], **values}
-    return recipes.from_dict(content)
+from keras_ehrnet.models.variants import VARIANTS
+from keras_ehrnet.training.examples import annotated_skeleton
+from keras_ehrnet.training.model import compiled_model
 
 
-def tiny_recipe(folder, **sections):
-    """A network that is built in moments, where it does not matter which."""
-    sections = {"model": {"name": "efficientpose-a"}, "evaluation": {"every": 0}, "training": {"epochs": 1}} | sections
-    return small_recipe(folder, **sections)
+@pytest.fixture(scope="module", autouse=True)
+def tiny_networks():
+    with pytest.MonkeyPatch.context() as patch:
+        for name, variant in tiny.NETWORKS.items():
+            patch.setitem(VARIANTS, name, variant)
+        yield
+
+
+def short_recipe(folder, **sections):
+    """An epoch, no evaluation: where it matters how a run starts or fails."""
+    return tiny.recipe(folder, **{"evaluation": {"every": 0}, "training": {"epochs": 1}} | sections)
 
 
 def rows(path):
@@ -58,12 +44,48 @@ def rows(path):
 
 
 @pytest.fixture(scope="module")
+def killed_run(tmp_path_factory):
+    """A process that is to be killed, and its recipe; it starts while others run."""
+    folder = tmp_path_factory.mktemp("killed")
+    recipe = tiny.recipe(folder / "run", training={"steps_per_epoch": STEPS})
+    path = folder / "tiny.yaml"
+    path.write_text(recipe.to_yaml())
+    process = tiny.start(path, backend=keras.backend.backend())
+    yield process, recipe
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture(scope="module")
+def stopped_run(tmp_path_factory):
+    """A process that has no time for all of its epochs."""
+    folder = tmp_path_factory.mktemp("stopped")
+    path = folder / "tiny.yaml"
+    path.write_text(short_recipe(folder / "run", training={"epochs": 2, "minutes": 1e-9}).to_yaml())
+    process = tiny.start(path, backend=keras.backend.backend())
+    yield process
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture(scope="module")
 def whole_run(tmp_path_factory):
     """A run without interruption."""
-    folder = tmp_path_factory.mktemp("whole")
-    return training.train(small_recipe(folder))
+    return training.train(tiny.recipe(tmp_path_factory.mktemp("whole")))
 
 
+def assert_same_run(folder, whole_run):
+    """Every loss and every weight, to the last bit."""
+    resumed, whole = rows(folder / "steps.csv"), rows(whole_run.folder / "steps.csv")
+    assert [row["step"] for row in resumed] == [str(step) for step in range(EPOCHS * STEPS)]
+    assert [row["loss"] for row in resumed] == [row["loss"] for row in whole]
+    assert [row["epoch"] for row in rows(folder / "log.csv")] == [str(epoch) for epoch in range(EPOCHS)]
+    model = keras.models.load_model(folder / "model.keras", compile=False)
+    for here, there in zip(model.weights, whole_run.model.weights, strict=True):
+        np.testing.assert_array_equal(here, there)
+
+
+@pytest.mark.usefixtures("killed_run", "stopped_run")  # They start here, to run meanwhile.
 def test_what_a_run_leaves_behind(whole_run):
     folder = whole_run.folder
     log = rows(folder / "log.csv")
@@ -80,50 +102,56 @@ def test_what_a_run_leaves_behind(whole_run):
     assert predictor.network.input_size == (64, 64)
 
 
-def test_a_killed_run_goes_on_with_the_same_losses(whole_run, tmp_path):
-    recipe = small_recipe(tmp_path / "run")
-    path = tmp_path / "small.yaml"
-    path.write_text(recipe.to_yaml())
+def test_a_killed_run_goes_on_with_the_same_losses(whole_run, killed_run):
+    process, recipe = killed_run
     steps, checkpoints = recipe.folder / "steps.csv", Checkpoints(recipe.folder / "checkpoints")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, str(ROOT / "training/train.py"), str(path)]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    # Behind the first epoch, in the middle of the second.
+    # Behind the first epoch: most often in the middle of the second.
     deadline = time.monotonic() + 300
-    while not (steps.exists() and len(rows(steps)) > STEPS) and process.poll() is None and time.monotonic() < deadline:
+    while not checkpoints.paths() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     resumed_after = checkpoints.epochs()
-    assert 1 <= resumed_after < EPOCHS
+    assert 1 <= resumed_after < EPOCHS, process.stdout.read()
 
     training.train(recipe)
 
     starts = json.loads((recipe.folder / "run.json").read_text())["starts"]
     assert [start["after_epoch"] for start in starts] == [0, resumed_after]
-    resumed, whole = rows(steps), rows(whole_run.folder / "steps.csv")
-    assert [row["step"] for row in resumed] == [str(step) for step in range(EPOCHS * STEPS)]
-    assert [row["loss"] for row in resumed] == [row["loss"] for row in whole]
-    assert [row["epoch"] for row in rows(recipe.folder / "log.csv")] == ["0", "1", "2"]
-    model = keras.models.load_model(recipe.folder / "model.keras", compile=False)
-    for here, there in zip(model.weights, whole_run.model.weights, strict=True):
-        np.testing.assert_array_equal(here, there)
+    assert steps.exists()
+    assert_same_run(recipe.folder, whole_run)
+
+
+@pytest.mark.backend
+def test_a_run_that_is_out_of_time_goes_on_with_the_same_losses(whole_run, tmp_path):
+    first = training.train(tiny.recipe(tmp_path, training={"minutes": 1e-9}))
+    assert not first.finished and len(first.history) == 1
+    assert Checkpoints(tmp_path / "checkpoints").epochs() == 1
+    assert not (tmp_path / "model.keras").exists()
+    assert training.train(tiny.recipe(tmp_path, training={"minutes": 60})).finished
+    assert_same_run(tmp_path, whole_run)
+
+
+def test_the_status_of_a_run_that_is_out_of_time(stopped_run):
+    told, _ = stopped_run.communicate(timeout=300)
+    assert stopped_run.returncode == 3, told
+    assert "Stopped after epoch 1 of 2" in told and "The same command goes on" in told
 
 
 def test_a_checkpoint_of_another_recipe_is_refused(whole_run):
     folder = whole_run.folder
     with pytest.raises(ValueError, match=r"holds a training with another recipe, of which schedule\.rate is 0\.001"):
-        training.train(small_recipe(folder, schedule={"rate": 1e-2, "boundaries": [1]}))
+        training.train(tiny.recipe(folder, schedule={"rate": 1e-2, "boundaries": [1]}))
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     with pytest.raises(ValueError, match=r"Received: training\.seed=6"):
-        training.train(small_recipe(folder, training={"seed": 6}))
+        training.train(tiny.recipe(folder, training={"seed": 6}))
     assert before == {path: path.stat().st_mtime_ns for path in folder.iterdir()}
 
 
 def test_a_folder_that_cannot_be_written_to_is_told_before_anything_else(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="The output folder cannot be written to"):
-        training.train(tiny_recipe(tmp_path / "file/run"))
+        training.train(short_recipe(tmp_path / "file/run"))
 
 
 @pytest.fixture
@@ -147,6 +175,23 @@ def test_a_full_disk_leaves_the_last_checkpoint_intact(tiny_model, tmp_path, mon
         checkpoints.save(tiny_model, 2)
     assert [path.name for path in checkpoints.folder.iterdir()] == ["epoch-00001.npz"]
     assert checkpoints.restore(tiny_model) == 1
+
+
+def test_a_full_disk_in_the_end_leaves_everything_to_go_on(tmp_path, monkeypatch):
+    """The model itself cannot be written: the checkpoint is there, and the next start has nothing left but to save."""
+
+    def fail(model, path, **options):
+        path.write_bytes(b"half of it")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    recipe = short_recipe(tmp_path / "run", training={"epochs": 1, "steps_per_epoch": 1})
+    with monkeypatch.context() as patch:
+        patch.setattr(keras.Model, "save", fail)
+        with pytest.raises(OSError, match=r"model.keras could not be written \(No space left on device\)"):
+            training.train(recipe)
+    assert not list(recipe.folder.glob("**/*.keras")) and not list(recipe.folder.glob("**/.*"))
+    assert training.train(recipe).history == ()
+    assert (recipe.folder / "model.keras").stat().st_size
 
 
 def test_checkpoints_keep_the_newest_and_hold_every_variable(tiny_model, tmp_path):
@@ -211,7 +256,7 @@ def test_l2_decay_is_that_of_pytorch(name):
 
 
 def test_what_fits_is_taken_from_a_model_of_another_skeleton(tmp_path, capsys):
-    recipe = tiny_recipe(tmp_path / "run")
+    recipe = short_recipe(tmp_path / "run", model={"name": "efficientpose-a", "input_size": [64, 64]})
     source = recipe.variant.build(num_keypoints=16, input_shape=(64, 64, 3))
     source.save(tmp_path / "mpii.keras")
     model = replace(recipe.model, weights=str(tmp_path / "mpii.keras"), transfer="fitting")
@@ -223,6 +268,14 @@ def test_what_fits_is_taken_from_a_model_of_another_skeleton(tmp_path, capsys):
         training.compiled_model(replace(recipe, model=replace(model, transfer="whole")), 1, recipe.skeleton)
 
 
+@pytest.mark.parametrize(("kind", "ignored"), [("coco", False), ("lspet", True), ("synthetic", False)])
+def test_joints_that_a_data_set_does_not_know_are_ignored(tmp_path, kind, ignored):
+    data = {"kind": kind, "annotations": "some.json", "images": "images"}
+    chosen = tiny.recipe(tmp_path, model={"name": "h-4"}, data=data)
+    _, model = compiled_model(chosen, 1, annotated_skeleton(chosen))
+    assert model.loss["heatmaps_2"].ignore_unlabelled is ignored
+
+
 def test_a_damaged_image_ends_it_with_its_name(tmp_path):
     scenes = synthetic.Scenes(image_size=(64, 64), people=(1, 1), seed=3)
     annotations, images = synthetic.write_coco(tmp_path / "data", scenes, 4)
@@ -230,46 +283,10 @@ def test_a_damaged_image_ends_it_with_its_name(tmp_path):
     damaged.write_bytes(damaged.read_bytes()[:200])
     data = {"kind": "coco", "annotations": str(annotations), "images": str(images)}
     with pytest.raises(ValueError, match=damaged.name) as caught:
-        training.train(tiny_recipe(tmp_path / "run", data=data))
+        training.train(short_recipe(tmp_path / "run", data=data))
     assert len(str(caught.value)) < 400
 
 
 def test_too_few_devices_are_told(tmp_path):
     with pytest.raises(ValueError, match=r"Received: training\.devices=64"):
-        training.train(tiny_recipe(tmp_path, training={"devices": 64, "batch_size": 64}))
-
-
-MIRRORED = """
-import sys
-import tensorflow as tf
-from keras_ehrnet import recipe, training
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-for path in sys.argv[1:]:
-    training.train(recipe.read(path))
-"""
-
-
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="MirroredStrategy is TensorFlow's")
-def test_two_devices_give_the_losses_of_one(tmp_path):
-    """Batch norms are frozen: every device has statistics of its own part of the batch, which would differ.
-
-    SGD, because Adam would hide gradients of the wrong size.
-    """
-    paths = []
-    for devices in (1, 2):
-        recipe = tiny_recipe(
-            tmp_path / str(devices),
-            model={"name": "efficientpose-a", "input_size": [64, 64], "freeze_batch_norm": True},
-            optimizer={"name": "sgd", "weight_decay": 1e-4},
-            schedule={"rate": 0.01},
-            training={"epochs": 1, "batch_size": 4, "devices": devices},
-            evaluation={"every": 1, "pictures": 0},
-        )
-        paths.append(tmp_path / f"{devices}.yaml")
-        paths[-1].write_text(recipe.to_yaml())
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, "-c", MIRRORED, *map(str, paths)], check=True, env=environment, timeout=300)
-    one, two = ([float(row["loss"]) for row in rows(tmp_path / name / "steps.csv")] for name in "12")
-    assert len(one) == STEPS and one[0] != one[-1]
-    np.testing.assert_allclose(two, one, rtol=1e-5)
+        training.train(short_recipe(tmp_path, training={"devices": 64, "batch_size": 64}))

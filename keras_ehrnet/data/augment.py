@@ -19,6 +19,9 @@ _HALF_BODY_JOINTS = 8  # Only persons with more labelled joints than this are cu
 _SUBPIXEL_BITS = 4  # Polygons are drawn with coordinates in sixteenths of a pixel.
 _SMALLEST_REGION = 16.0  # Pixels. A person with one labelled joint has a box without area.
 _LUMINANCE = np.array([0.299, 0.587, 0.114])
+# Principal axes of ImageNet's colours in columns, and the deviations along them (Krizhevsky et al. 2012), of 255.
+_COLOUR_AXES = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
+_COLOUR_DEVIATIONS = np.array([0.2175, 0.0188, 0.0045])
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,9 @@ class Augmentation:
         contrast: float. Largest change of the factor 1.
         saturation: float. Largest change of the factor 1.
         hue: float. Largest rotation of colours in degrees.
+        aspect: tuple (float, float). Factors of width over height. Drawn from their logarithms.
+        pca: float. Deviation of the change along each principal axis of ImageNet's colours, which is multiplied by
+            that axis's own deviation.
         mosaic: float. Probability of an image put together from four (bottom-up only).
 
     Raises:
@@ -60,21 +66,25 @@ class Augmentation:
     saturation: float = 0.0
     hue: float = 0.0
     mosaic: float = 0.0
+    aspect: tuple[float, float] = (1.0, 1.0)
+    pca: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("flip", "half_body", "mosaic"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a probability, from 0 to 1. Received: {name}={getattr(self, name)!r}")
-        for name in ("rotation", "translation", "brightness", "contrast", "saturation", "hue"):
+        for name in ("rotation", "translation", "brightness", "contrast", "saturation", "hue", "pca"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be negative. Received: {name}={getattr(self, name)!r}")
-        if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1]:
-            raise ValueError(f"scale must be (low, high), both positive. Received: scale={self.scale!r}")
+        for name in ("scale", "aspect"):
+            value = getattr(self, name)
+            if len(value) != 2 or not 0 < value[0] <= value[1]:
+                raise ValueError(f"{name} must be (low, high), both positive. Received: {name}={value!r}")
 
     @property
     def changes_colours(self) -> bool:
         """Whether any of the colour ranges is not zero."""
-        return any((self.brightness, self.contrast, self.saturation, self.hue))
+        return any((self.brightness, self.contrast, self.saturation, self.hue, self.pca))
 
 
 AUGMENTATIONS: dict[str, Augmentation] = {
@@ -83,8 +93,12 @@ AUGMENTATIONS: dict[str, Augmentation] = {
     "efficientpose": Augmentation(rotation=45, scale=(0.75, 1.25), flip=0.5),
     "efficientpose_nas_coco": Augmentation(rotation=45, scale=(0.65, 1.35), flip=0.5, half_body=0.3),
     "efficientpose_nas_mpii": Augmentation(rotation=30, scale=(0.75, 1.25), flip=0.5, half_body=0.3),
+    "efficientnet": Augmentation(
+        rotation=15, scale=(0.5, 1.0), translation=16, flip=0.5, short_side=True, aspect=(3 / 4, 4 / 3), pca=0.1
+    ),
 }
-"""What the papers use. Of EfficientPose-A/B/C they tell the ranges, not how values are drawn from them."""
+"""What the papers use. Of EfficientPose-A/B/C they tell the ranges, not how values are drawn from them; of the compact
+EfficientNet, that there are rotation, scale, aspect ratio and jitter along the principal colours, not how much."""
 
 
 def augmentation(name_or_value: str | Augmentation) -> Augmentation:
@@ -234,7 +248,7 @@ def random_warp(augmentation: Augmentation, region: Region, size: tuple[int, int
         augmentation: `Augmentation`. How much.
         region: `Region` of the image.
         size: tuple (width, height) of the result.
-        rng: `numpy.random.Generator`. Always asked for the same number of values.
+        rng: `numpy.random.Generator`. Asked for a number of values that depends on the augmentation alone.
 
     Returns:
         `Warp`.
@@ -246,6 +260,9 @@ def random_warp(augmentation: Augmentation, region: Region, size: tuple[int, int
     zoom = fit / (low + (high - low) * scale)
     matrix = np.empty((2, 3))
     matrix[:, :2] = zoom * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    if augmentation.aspect != (1.0, 1.0):
+        stretch = np.exp(rng.uniform(*np.log(augmentation.aspect)) / 2)
+        matrix[:, :2] *= (stretch, 1 / stretch)
     shift = augmentation.translation * (2 * np.array([shift_x, shift_y]) - 1)
     matrix[:, 2] = np.array(size) / 2 + shift - matrix[:, :2] @ np.array(region.center)
     flipped = bool(mirror < augmentation.flip)
@@ -271,5 +288,8 @@ def colour_matrix(augmentation: Augmentation, rng: np.random.Generator) -> np.nd
     axis = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / np.sqrt(3)
     rotation = np.eye(3) + np.sin(angle) * axis + (1 - np.cos(angle)) * axis @ axis
     gain = 1 + augmentation.contrast * contrast
-    offset = 128 * (1 - gain) + 255 * augmentation.brightness * brightness
-    return np.concatenate([gain * rotation @ saturated, np.full((3, 1), offset)], axis=1)
+    offset = np.full((3, 1), 128 * (1 - gain) + 255 * augmentation.brightness * brightness)
+    if augmentation.pca:
+        shift = _COLOUR_AXES @ (augmentation.pca * rng.standard_normal(3) * _COLOUR_DEVIATIONS)
+        offset += 255 * shift[:, None]
+    return np.concatenate([gain * rotation @ saturated, offset], axis=1)

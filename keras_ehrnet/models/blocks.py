@@ -131,16 +131,17 @@ def inverted_residual(
 
 
 def upsample_nearest(x: Tensor, factor: int, name: str) -> Tensor:
-    """Nearest-neighbour enlargement; one resize operation on devices wherever the size is known."""
-    height, width = x.shape[1:3]
-    if height is None or width is None:
-        return layers.UpSampling2D(factor, interpolation="nearest", name=name)(x)
-    return layers.Resizing(height * factor, width * factor, interpolation="nearest", name=name)(x)
+    """Nearest-neighbour enlargement, by the layer whose gradient XLA compiles. Exports write it as one operation."""
+    return layers.UpSampling2D(factor, interpolation="nearest", name=name)(x)
 
 
 def map_conv(x: Tensor, channels: int, name: str) -> Tensor:
-    """The 1x1 convolution that draws maps, in full precision."""
-    return layers.Conv2D(channels, 1, dtype=full_precision(), name=name)(x)
+    """The 1x1 convolution that draws maps, in full precision.
+
+    Its first maps are almost nothing, as true ones mostly are: kernels of usual size cost a thousand steps to shrink.
+    """
+    initializer = keras.initializers.RandomNormal(stddev=0.001)
+    return layers.Conv2D(channels, 1, kernel_initializer=initializer, dtype=full_precision(), name=name)(x)
 
 
 def image_input(input_shape: tuple[int | None, int | None, int]) -> Tensor:

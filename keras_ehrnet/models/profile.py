@@ -103,20 +103,12 @@ def _layer_macs(model: keras.Model, input_shape: Shape) -> list[tuple[layers.Lay
         if isinstance(layer, layers.InputLayer):
             continue
         inputs = keras.tree.map_structure(lambda tensor: specs[id(tensor)], layer.input)
-        output = _output_spec(layer, inputs)
+        output = layer.compute_output_spec(inputs)
         specs[id(layer.output)] = output
         macs = _macs(layer, inputs, output)
         if macs:
             costs.append((layer, macs))
     return costs
-
-
-def _output_spec(layer: layers.Layer, inputs: object) -> keras.KerasTensor:
-    if isinstance(layer, layers.Resizing):
-        # A model of fixed size enlarges to that size, whatever comes in.
-        height, width = layer.height, layer.width
-        return keras.KerasTensor((1, height, width, inputs.shape[-1]))
-    return layer.compute_output_spec(inputs)
 
 
 def _macs(layer: layers.Layer, inputs: keras.KerasTensor, output: keras.KerasTensor) -> int:

@@ -4,28 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from keras_ehrnet.data import read_coco, read_lspet, read_mpii, synthetic
 from keras_ehrnet.data.annotations import Dataset
+from keras_ehrnet.data.classification import LabelledExamples, LabelledImages, read_cifar100, read_image_folders
+from keras_ehrnet.data.mixture import mix, one_of_many
 from keras_ehrnet.data.targets import Examples
 from keras_ehrnet.recipe import Recipe
-
-if TYPE_CHECKING:
-    pass
+from keras_ehrnet.skeletons import COCO_17, LSP_14, MPII_16, Skeleton
 
 
-def make_examples(recipe: Recipe) -> Examples:
-    """The training data of a recipe, in the model's skeleton.
+def make_examples(recipe: Recipe) -> Examples | LabelledExamples:
+    """The training data of a recipe: for pose models in their skeleton, for classifiers with labels.
 
     Raises:
-        FileNotFoundError, ValueError: naming what is missing or wrong in the annotations.
+        FileNotFoundError, ValueError: naming what is missing or wrong in the data.
     """
+    if recipe.is_classifier:
+        dataset = read_labelled(recipe, recipe.data.images, "train").limited(recipe.data.limit)
+        return LabelledExamples(dataset, recipe.input_size, recipe.augmentation, seed=recipe.training.seed)
     own = _read_dataset(recipe)
     dataset = own if own.skeleton.joint_names == recipe.skeleton.joint_names else _mapped(own, recipe)
     dataset = dataset.with_people()
     if recipe.data.limit is not None:
         dataset = replace(dataset, samples=dataset.samples[: recipe.data.limit])
+    if recipe.parts:
+        dataset = _mixture(dataset, recipe)
     return Examples(
         dataset,
         recipe.input_size,
@@ -34,6 +38,41 @@ def make_examples(recipe: Recipe) -> Examples:
         max_people=recipe.data.max_people,
         seed=recipe.training.seed,
     )
+
+
+def annotated_skeleton(recipe: Recipe) -> Skeleton | None:
+    """The skeleton that the data of a recipe were annotated with; None for a classifier's."""
+    # Synthetic people have the joints that they are asked for.
+    return None if recipe.is_classifier else _SKELETONS.get(recipe.data.kind, recipe.skeleton)
+
+
+_SKELETONS = {"coco": COCO_17, "mpii": MPII_16, "lspet": LSP_14}
+
+
+def read_labelled(recipe: Recipe, place: str, split: str) -> LabelledImages:
+    """Images for a classifier, of as many classes as it has."""
+    dataset = read_image_folders(place) if recipe.data.kind == "folders" else read_cifar100(place, split)
+    if len(dataset.classes) != recipe.model.classes:
+        raise ValueError(f"model.classes={recipe.model.classes} does not fit the data. Received: {dataset!r}")
+    return dataset
+
+
+def _mixture(dataset: Dataset, recipe: Recipe) -> Dataset:
+    """The data set together with those that the recipe mixes in."""
+    parts = [(_other(replace(recipe, data=data)), share) for data, share in recipe.parts]
+    own = 1 - sum(share for _, share in parts)
+    return mix([(dataset, own), *parts], recipe.skeleton, seed=recipe.training.seed)
+
+
+def _other(recipe: Recipe) -> Dataset:
+    dataset = _READERS[recipe.data.kind](recipe)
+    if recipe.data.kind in _ONE_OF_MANY and not recipe.top_down:
+        dataset = one_of_many(dataset, recipe.skeleton)
+    return _mapped(dataset, recipe).with_people()
+
+
+_ONE_OF_MANY = ("lspet",)
+"""Kinds of data whose images show more people than they label."""
 
 
 def _mapped(dataset: Dataset, recipe: Recipe) -> Dataset:

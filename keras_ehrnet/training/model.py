@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,25 +12,22 @@ import numpy as np
 from keras_ehrnet import losses
 from keras_ehrnet.recipe import Recipe
 from keras_ehrnet.skeletons import MPII_16, Skeleton
+from keras_ehrnet.training.optimizers import make_optimizer
 from keras_ehrnet.weights import REGISTRY, WeightsError, fetch, formats
 from keras_ehrnet.weights import load as load_weights
 
-if TYPE_CHECKING:
-    pass
-from keras_ehrnet.training.optimizers import make_optimizer
-
-_MAP_LAYERS = ("heatmaps_4", "tags_4", "heatmaps_2", "pafs", "heatmaps_coarse", "heatmaps_fine", "heatmaps")
+_CLASSES = "predictions"
 
 
 def compiled_model(
-    recipe: Recipe, steps_per_epoch: int, data_skeleton: Skeleton, say: Callable[[str], None] = print
+    recipe: Recipe, steps_per_epoch: int, data_skeleton: Skeleton | None, say: Callable[[str], None] = print
 ) -> tuple[keras.Model, keras.Model]:
     """The model of a recipe, twice with the same weights: as it is saved, and compiled for training.
 
     Args:
         recipe: `Recipe`.
         steps_per_epoch: int. For the learning rate's schedule.
-        data_skeleton: `Skeleton` that the data were annotated with.
+        data_skeleton: `Skeleton` that the data were annotated with; None for a classifier.
         say: callable of a text. Where to tell which weights were taken.
 
     Returns:
@@ -40,16 +37,15 @@ def compiled_model(
         ValueError: if the weights to start from do not fit.
     """
     network = _network(recipe)
-    if recipe.model.head_scale != 1:
-        _scale_heads(network, recipe.model.head_scale)
     if recipe.model.weights is not None:
         _initialise(network, recipe.model.weights, recipe.model.transfer, say)
     if recipe.model.freeze_batch_norm:
         for layer in network.layers:
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.trainable = False
+    maps = {_CLASSES: network.output} if recipe.is_classifier else network.output
     supervised = _losses(recipe, network, data_skeleton)
-    outputs = {name: tensor for name, tensor in network.output.items() if name in supervised}
+    outputs = {name: tensor for name, tensor in maps.items() if name in supervised}
     model = keras.Model(network.input, outputs, name=f"{network.name}-training".replace("--", "-"))
     jit = "auto" if recipe.training.jit is None else recipe.training.jit
     model.compile(optimizer=make_optimizer(recipe, steps_per_epoch), loss=supervised, jit_compile=jit)
@@ -59,7 +55,9 @@ def compiled_model(
 
 def _network(recipe: Recipe) -> keras.Model:
     variant = recipe.variant
-    options: dict[str, Any] = {"num_keypoints": recipe.skeleton.num_joints}
+    options: dict[str, Any] = (
+        {"classes": recipe.model.classes} if recipe.is_classifier else {"num_keypoints": recipe.skeleton.num_joints}
+    )
     if recipe.input_size != variant.input_size:
         # Made for this size alone, so that whoever loads the file needs no telling.
         options["input_shape"] = (*recipe.input_size, 3)
@@ -72,12 +70,6 @@ def _network(recipe: Recipe) -> keras.Model:
 
 def _limbs(recipe: Recipe) -> Sequence[Sequence[int]]:
     return recipe.skeleton.limbs or MPII_16.limbs
-
-
-def _scale_heads(network: keras.Model, factor: float) -> None:
-    for layer in network.layers:
-        if layer.name in _MAP_LAYERS and hasattr(layer, "kernel"):
-            layer.kernel.assign(layer.kernel * factor)
 
 
 def _initialise(network: keras.Model, source: str, transfer: str, say: Callable[[str], None]) -> None:
@@ -101,8 +93,10 @@ def _initialise(network: keras.Model, source: str, transfer: str, say: Callable[
     say(f"weights of {source}: {taken} taken, {len(left)} left as they were{some}")
 
 
-def _losses(recipe: Recipe, network: keras.Model, data_skeleton: Skeleton) -> dict[str, keras.losses.Loss]:
+def _losses(recipe: Recipe, network: keras.Model, data_skeleton: Skeleton | None) -> dict[str, keras.losses.Loss]:
     loss, family = recipe.loss, recipe.variant.family
+    if data_skeleton is None:
+        return {_CLASSES: keras.losses.SparseCategoricalCrossentropy()}
     sigma = {} if loss.sigma is None else {"sigma": loss.sigma}
     ignore = {} if loss.ignore_unlabelled is None else {"ignore_unlabelled": loss.ignore_unlabelled}
     if family == "efficienthrnet":

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 from keras import ops
 
 from keras_ehrnet import schedules
 from keras_ehrnet.recipe import OptimizerRecipe, Recipe, ScheduleRecipe
-
-if TYPE_CHECKING:
-    pass
 
 
 class _L2Decay:

@@ -4,37 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 from keras import ops
 
 from keras_ehrnet import draw
 from keras_ehrnet.data.annotations import Sample
+from keras_ehrnet.data.classification import LabelledExamples
 from keras_ehrnet.data.loader import Order
 from keras_ehrnet.data.targets import Batch, Examples
 from keras_ehrnet.ground_truth import render_heatmaps
 from keras_ehrnet.poses import Poses
 from keras_ehrnet.predictor import PosePredictor
 
-if TYPE_CHECKING:
-    pass
-
-
 _PICTURE_SIDE = 256
 
 
-def targets_picture(examples: Examples, order: Order, count: int) -> np.ndarray:
-    """Examples of the first batches: with the people to find, and beside each where its joints' heatmaps are high."""
+def targets_picture(examples: Examples | LabelledExamples, order: Order, count: int) -> np.ndarray:
+    """Examples of the first batches: with the people to find, and beside each where its joints' heatmaps are high.
+
+    Of a classifier's, the images alone.
+    """
     numbers = np.concatenate([order.numbers(step) for step in range(-(-count // order.batch_size))])[:count]
     batch: Batch = examples.batch(numbers)
+    cells = list(batch.images) if isinstance(examples, LabelledExamples) else _with_heat(batch, examples)
+    side = min(_PICTURE_SIDE, max(examples.input_size))
+    return draw.grid(cells, columns=4, size=(side, side))
+
+
+def _with_heat(batch: Batch, examples: Examples) -> list[np.ndarray]:
     cells = []
     for image, joints, mask in zip(batch.images, batch.joints, batch.masks, strict=True):
         people = joints[(joints[..., 2] > 0).any(axis=1)]
         found = Poses(people, np.ones(len(people)), examples.dataset.skeleton)
         cells += [draw.poses(image, found), _heat_over(image, joints, mask)]
-    side = min(_PICTURE_SIDE, max(examples.input_size))
-    return draw.grid(cells, columns=4, size=(side, side))
+    return cells
 
 
 def _heat_over(image: np.ndarray, joints: np.ndarray, mask: np.ndarray, stride: int = 4) -> np.ndarray:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
@@ -14,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import keras
+import numpy as np
 
 from keras_ehrnet import __version__, draw, schedules
 from keras_ehrnet.callbacks import (
@@ -23,20 +27,24 @@ from keras_ehrnet.callbacks import (
     StepLog,
     StopAtBadLoss,
     Table,
+    TimeLimit,
+    assign_state,
+    empty_state,
     take_averages,
 )
+from keras_ehrnet.data.classification import LabelledExamples
 from keras_ehrnet.data.loader import Order, numpy_batches
 from keras_ehrnet.data.targets import Examples
 from keras_ehrnet.files import write_file
 from keras_ehrnet.recipe import Recipe, first_difference, from_dict
+from keras_ehrnet.training.devices import Hosts, devices, distribution, precision, this_host
+from keras_ehrnet.training.examples import annotated_skeleton, make_examples
+from keras_ehrnet.training.model import compiled_model
+from keras_ehrnet.training.pictures import targets_picture
+from keras_ehrnet.training.scoring import Figures, evaluator, has_evaluation
 
 if TYPE_CHECKING:
     from rich.console import Console
-from keras_ehrnet.training.devices import devices, precision
-from keras_ehrnet.training.examples import make_examples
-from keras_ehrnet.training.model import compiled_model
-from keras_ehrnet.training.pictures import targets_picture
-from keras_ehrnet.training.scoring import evaluator
 
 _PACKAGES = ("keras", "tensorflow", "jax", "numpy", "opencv-python-headless")
 
@@ -49,11 +57,14 @@ class Result:
         model: `keras.Model` with the final weights: moving averages, if the recipe asks for them.
         folder: Path of the output folder.
         history: tuple of dict of figures by name, one per epoch of this run, as in `log.csv`.
+        finished: bool. Whether all epochs are done; not, where `training.minutes` were over before. There is then no
+            `model.keras` of this run yet.
     """
 
     model: keras.Model
     folder: Path
     history: tuple[dict[str, float], ...]
+    finished: bool = True
 
 
 def train(
@@ -86,40 +97,70 @@ def train(
     """
     from rich.console import Console
 
-    console = console or Console()
+    started, hosts = time.monotonic(), this_host()
+    console = console or Console(quiet=not hosts.is_first)
     say = partial(console.print, highlight=False, soft_wrap=True)
-    folder = recipe.folder
-    checkpoints = Checkpoints(folder / "checkpoints", recipe.output.keep)
-    _prepare_folder(recipe, checkpoints)
-    first = checkpoints.epochs()
+    checkpoints = Checkpoints(recipe.folder / "checkpoints", recipe.output.keep)
+    batch_size = _batch_size_of_host(recipe, hosts)
+    if hosts.is_first:
+        _prepare_folder(recipe, checkpoints)
+    first = _agreed_start(recipe, checkpoints, hosts)
 
     keras.utils.set_random_seed(recipe.training.seed)
     examples = make_examples(recipe)
     if examples.report():
         say(examples.report())
-    order = Order(len(examples), recipe.training.batch_size, seed=recipe.training.seed)
+    order = Order(len(examples), batch_size, seed=recipe.training.seed, num_shards=hosts.count, shard=hosts.number)
     steps = recipe.training.steps_per_epoch or order.steps_per_epoch
     with devices(recipe.training.devices) as scope:
         with precision(recipe.training.precision), scope:
-            network, model = compiled_model(recipe, steps, examples.dataset.skeleton, say)
-            _write_start(recipe, first)
-            checkpoints.restore(model)
+            network, model = compiled_model(recipe, steps, annotated_skeleton(recipe), say)
+            if hosts.is_first:
+                _write_start(recipe, first, hosts)
+            if first:
+                state = checkpoints.read(model) if hosts.is_first else empty_state(model)
+                assign_state(model, hosts.from_first(state))
         say(
             f"{network.name}: {network.count_params():,} weights, {len(examples)} examples, {steps} steps per epoch; "
             + (f"going on after epoch {first} of {recipe.training.epochs}" if first else "starting")
-            + f"; results in {folder}"
+            + f"; results in {recipe.folder}"
         )
-        if first == 0 and recipe.evaluation.pictures:
+        if first == 0 and recipe.evaluation.pictures and hosts.is_first:
             picture = targets_picture(examples, order, recipe.evaluation.pictures)
-            write_file(folder / "targets.png", draw.encode_png(picture))
+            write_file(recipe.folder / "targets.png", draw.encode_png(picture))
+        run = _Run(recipe, network, model, steps, first, checkpoints, hosts, started)
         history: tuple[dict[str, float], ...] = ()
         if first < recipe.training.epochs:
-            run = _Run(recipe, network, model, steps, first, checkpoints)
             batches = _batches(recipe, examples, order, list(model.output), first * steps)
             history = _fit(run, batches, callbacks, console)
+        done = first + len(history)
+        if done < recipe.training.epochs:
+            say(
+                f"Stopped after epoch {done} of {recipe.training.epochs}: {recipe.training.minutes:g} minutes are over."
+            )
+            return Result(network, recipe.folder, history, finished=False)
         take_averages(model)
-        _save_model(network, folder / "model.keras")
-    return Result(network, folder, history)
+        if hosts.is_first:
+            _save_model(network, recipe.folder / "model.keras")
+    return Result(network, recipe.folder, history)
+
+
+def _batch_size_of_host(recipe: Recipe, hosts: Hosts) -> int:
+    size, parts = recipe.training.batch_size, hosts.count * recipe.training.devices
+    if size % parts:
+        raise ValueError(
+            f"training.batch_size must be a multiple of all devices of all hosts, which are {parts}. Received: {size}"
+        )
+    return size // hosts.count
+
+
+def _agreed_start(recipe: Recipe, checkpoints: Checkpoints, hosts: Hosts) -> int:
+    """The epochs that are done, as the first host knows them; ValueError where hosts have different recipes."""
+    digest = np.frombuffer(hashlib.sha256(recipe.to_yaml().encode()).digest(), np.uint8)
+    first, of_first = hosts.from_first((np.int32(checkpoints.epochs()), digest))
+    if not np.array_equal(of_first, digest):
+        raise ValueError(f"All hosts need the same recipe. Received: another on host {hosts.number} than on host 0")
+    return int(first)
 
 
 @dataclass(frozen=True)
@@ -132,50 +173,86 @@ class _Run:
     steps: int
     first: int
     checkpoints: Checkpoints
+    hosts: Hosts
+    started: float
+
+    def is_out_of_time(self) -> bool:
+        """Whether `training.minutes` are over, by the first host's clock."""
+        minutes = self.recipe.training.minutes
+        if minutes is None:
+            return False
+        over = time.monotonic() - self.started > 60 * minutes
+        return bool(self.hosts.from_first(np.int32(over)))
 
 
 def _fit(
     run: _Run, batches: Any, callbacks: Sequence[keras.callbacks.Callback], console: Console
 ) -> tuple[dict[str, float], ...]:
-    recipe, steps, first = run.recipe, run.steps, run.first
-    epochs = recipe.training.epochs
-    log = Table(recipe.folder / "log.csv", "epoch", first)
-    evaluate = evaluator(recipe, run.network)
-    progress = Progress(console, epochs, steps, recipe.training.batch_size, first)
-    every = recipe.evaluation.every
+    recipe = run.recipe
+    # Evaluates, logs and saves; behind it, so that a stop leaves a whole epoch, the clock.
+    epoch_end = _epoch_end(run, partial(console.print, highlight=False, soft_wrap=True))
+    used = [*callbacks, StopAtBadLoss(), *_optional_callbacks(run)]
+    with ExitStack() as cleanup:
+        if run.hosts.is_first:
+            used.append(Progress(console, recipe.training.epochs, run.steps, recipe.training.batch_size, run.first))
+            cleanup.callback(used[-1].close)
+        if hasattr(batches, "close"):
+            cleanup.callback(batches.close)
+        try:
+            # Batches follow each other without end: an epoch is a number of steps.
+            run.model.fit(
+                batches,
+                initial_epoch=run.first,
+                epochs=recipe.training.epochs,
+                steps_per_epoch=run.steps,
+                shuffle=False,
+                verbose=0,
+                callbacks=[*used, epoch_end, TimeLimit(run.is_out_of_time)],
+            )
+        except Exception as error:
+            _raise_cause(error)
+            raise
+    return tuple(epoch_end.rows)
+
+
+def _epoch_end(run: _Run, say: Callable[[str], None]) -> EpochEnd:
+    every, epochs = run.recipe.evaluation.every, run.recipe.training.epochs
 
     def is_due(epoch: int) -> bool:
-        return evaluate is not None and every > 0 and ((epoch + 1) % every == 0 or epoch + 1 == epochs)
+        return has_evaluation(run.recipe) and ((epoch + 1) % every == 0 or epoch + 1 == epochs)
 
-    used = [*callbacks, StopAtBadLoss()]
+    if not run.hosts.is_first:
+        return EpochEnd(None, None, dict, is_due, say)
+    table = Table(run.recipe.folder / "log.csv", "epoch", run.first)
+    return EpochEnd(table, run.checkpoints, _evaluator(run) or dict, is_due, say)
+
+
+def _optional_callbacks(run: _Run) -> list[keras.callbacks.Callback]:
+    recipe, chosen = run.recipe, []
     if recipe.loss.sigma_factors:
-        used.append(schedules.StepwiseSigma(recipe.loss.sigma_factors))
-    if recipe.output.steps:
-        used.append(StepLog(Table(recipe.folder / "steps.csv", "step", first * steps), steps))
-    if recipe.output.tensorboard:
-        used.append(keras.callbacks.TensorBoard(recipe.folder / "tensorboard", update_freq=10))
-    say = partial(console.print, highlight=False, soft_wrap=True)
-    epoch_end = EpochEnd(log, run.checkpoints, evaluate or dict, is_due, say)
-    used += [progress, epoch_end]
-    try:
-        # Batches follow each other without end: an epoch is a number of steps.
-        run.model.fit(
-            batches,
-            initial_epoch=first,
-            epochs=epochs,
-            steps_per_epoch=steps,
-            shuffle=False,
-            verbose=0,
-            callbacks=used,
-        )
-    except Exception as error:
-        _raise_cause(error)
-        raise
-    finally:
-        progress.close()
-        if hasattr(batches, "close"):
-            batches.close()
-    return tuple(epoch_end.rows)
+        chosen.append(schedules.StepwiseSigma(recipe.loss.sigma_factors))
+    if recipe.output.steps and run.hosts.is_first:
+        chosen.append(StepLog(Table(recipe.folder / "steps.csv", "step", run.first * run.steps), run.steps))
+    if recipe.output.tensorboard and run.hosts.is_first:
+        chosen.append(keras.callbacks.TensorBoard(recipe.folder / "tensorboard", update_freq=10))
+    return chosen
+
+
+def _evaluator(run: _Run) -> Callable[[], Figures] | None:
+    if run.hosts.count == 1:
+        return evaluator(run.recipe, run.network)
+    # What hosts share can only be run by all of them together: one that evaluates alone needs a copy of its own.
+    with distribution(None):
+        copy = keras.models.clone_model(run.network)
+        evaluate = evaluator(run.recipe, copy)
+
+    def evaluate_copy() -> Figures:
+        weights = run.network.get_weights()
+        with distribution(None):
+            copy.set_weights(weights)
+            return evaluate()
+
+    return evaluate and evaluate_copy
 
 
 def _raise_cause(error: Exception) -> None:
@@ -187,7 +264,9 @@ def _raise_cause(error: Exception) -> None:
                 raise ValueError(line.partition(f"{kind}: ")[2]) from error
 
 
-def _batches(recipe: Recipe, examples: Examples, order: Order, outputs: list[str], start: int) -> Any:
+def _batches(
+    recipe: Recipe, examples: Examples | LabelledExamples, order: Order, outputs: list[str], start: int
+) -> Any:
     workers = recipe.training.workers
     if keras.backend.backend() == "tensorflow":
         from keras_ehrnet.data.pipeline import tf_batches
@@ -229,7 +308,7 @@ def _check_same(recipe: Recipe, path: Path) -> None:
         )
 
 
-def _write_start(recipe: Recipe, first: int) -> None:
+def _write_start(recipe: Recipe, first: int, hosts: Hosts) -> None:
     """Notes seed, versions and devices of this start in `run.json`, after those before it."""
     path = recipe.folder / "run.json"
     starts = json.loads(path.read_text(encoding="utf-8"))["starts"] if path.exists() else []
@@ -239,6 +318,7 @@ def _write_start(recipe: Recipe, first: int) -> None:
         "command": " ".join(sys.argv),
         "versions": {"python": platform.python_version(), "keras-ehrnet": __version__, **_versions()},
         "backend": keras.backend.backend(),
+        "hosts": hosts.count,
         "devices": [str(device) for device in keras.distribution.list_devices()][: recipe.training.devices],
     }
     content = {"name": recipe.name, "seed": recipe.training.seed, "starts": [*starts, start]}

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
+import numpy as np
 
 from keras_ehrnet import draw, evaluation
 from keras_ehrnet.data import read_coco, read_lspet, read_mpii, synthetic
 from keras_ehrnet.data.annotations import Dataset
+from keras_ehrnet.data.classification import LabelledExamples
 from keras_ehrnet.files import write_file
 from keras_ehrnet.predictor import PosePredictor
 from keras_ehrnet.recipe import Recipe
 from keras_ehrnet.skeletons import COCO_17
-
-if TYPE_CHECKING:
-    pass
-from keras_ehrnet.training.examples import synthetic_scenes
+from keras_ehrnet.training.examples import read_labelled, synthetic_scenes
 from keras_ehrnet.training.pictures import predictions_picture
 
 _EVALUATION_SEED = 1_000_003  # Added to the seed of a training: no image of the evaluation is trained on.
@@ -27,11 +26,20 @@ _EVALUATION_SEED = 1_000_003  # Added to the seed of a training: no image of the
 Figures = dict[str, float]
 
 
+def has_evaluation(recipe: Recipe) -> bool:
+    """Whether a recipe asks for evaluations, and has data for them."""
+    data = recipe.data
+    given = data.evaluation_images if recipe.is_classifier else data.evaluation_annotations
+    return recipe.evaluation.every > 0 and (data.kind == "synthetic" or given is not None)
+
+
 def evaluator(recipe: Recipe, network: keras.Model) -> Callable[[], Figures] | None:
     """A function that scores the network on the recipe's evaluation data and draws `predictions.png`; None without."""
-    kind, annotations = recipe.data.kind, recipe.data.evaluation_annotations
-    if not recipe.evaluation.every or (kind != "synthetic" and annotations is None):
+    if not has_evaluation(recipe):
         return None
+    if recipe.is_classifier:
+        return _classification(recipe, network)
+    kind, annotations = recipe.data.kind, recipe.data.evaluation_annotations
     settings = {"flip": recipe.evaluation.flip, "skeleton": recipe.skeleton, "input_size": recipe.input_size}
     predictor = PosePredictor.load(network, **settings)
     if kind == "synthetic":
@@ -58,6 +66,43 @@ def evaluator(recipe: Recipe, network: keras.Model) -> Callable[[], Figures] | N
         return figures
 
     return evaluate
+
+
+_CROPS = {"folders": 0.875, "cifar100": 1.0}
+"""Part of the short side of the square that a classifier is scored on: the usual one of ImageNet, all of CIFAR's."""
+
+
+def _classification(recipe: Recipe, network: keras.Model) -> Callable[[], Figures]:
+    dataset = read_labelled(recipe, str(recipe.data.evaluation_images), "test").limited(recipe.evaluation.limit)
+    examples = LabelledExamples(dataset, recipe.input_size, crop=_CROPS[recipe.data.kind])
+    return partial(top_accuracy, network, examples, recipe.training.batch_size, recipe.evaluation.flip)
+
+
+def top_accuracy(network: keras.Model, examples: LabelledExamples, batch_size: int, flip: bool = False) -> Figures:
+    """Parts of the images whose class is the likeliest (top-1), or one of the five likeliest (top-5).
+
+    Args:
+        network: `keras.Model` of the probabilities of classes.
+        examples: `LabelledExamples`, taken in order.
+        batch_size: int. Images at a time.
+        flip: bool. Whether to average with the mirrored image.
+
+    Returns:
+        dict of `"top1"` and, where there are more than five classes, `"top5"`.
+    """
+    ranks = []
+    for first in range(0, len(examples), batch_size):
+        numbers = [(0, index) for index in range(first, min(first + batch_size, len(examples)))]
+        images, labels, _ = examples.batch(numbers)
+        scores = np.asarray(network.predict_on_batch(images))
+        if flip:
+            scores = scores + np.asarray(network.predict_on_batch(images[:, :, ::-1]))
+        own = np.take_along_axis(scores, labels.astype(np.int64), axis=1)
+        # Classes that are as likely count as likelier: a network that tells nothing apart finds nothing.
+        ranks.append((scores >= own).sum(axis=1) - 1)
+    rank = np.concatenate(ranks)
+    tops = (1, 5) if len(examples.dataset.classes) > 5 else (1,)
+    return {f"top{top}": float((rank < top).mean()) for top in tops}
 
 
 def _coco_scores(predictor: PosePredictor, images: str, annotations: str, recipe: Recipe) -> Figures:

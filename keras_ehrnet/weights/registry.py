@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
 
 from keras_ehrnet.errors import suggestion
 
@@ -43,6 +45,37 @@ class Entry:
         return self.url.rsplit("/", 1)[-1]
 
 
+@dataclass(frozen=True)
+class PackagedEntry(Entry):
+    """Weights trained by this project, which come with the package: `url` is the name of their file.
+
+    Args:
+        data: str. What they were trained on, and under which terms it stands.
+
+    Example:
+        >>> from keras_ehrnet.weights import registry
+        >>> all(entry.path.is_file() for entry in registry.packaged().values())
+        True
+    """
+
+    data: str = ""
+
+    @property
+    def path(self) -> Path:
+        """Where the file lies in the installed package."""
+        return packaged_folder() / self.url
+
+    @property
+    def file_name(self) -> str:
+        """The absolute path: whatever folder downloads go to, this is found where it is."""
+        return str(self.path)
+
+
+def packaged_folder() -> Path:
+    """The folder of the installed package that holds its own weights."""
+    return Path(str(resources.files("keras_ehrnet"))) / "weights" / "packaged"
+
+
 # Variant, sha256, bytes, PCKh@50 / PCKh@10 on the MPII validation images.
 _EFFICIENTPOSE = (
     ("RT", "508943cfdeb1d102d69aff4280b805c023585b0d9ae530344fb4c4fad3a175f1", 2452288, "82.88 / 23.56"),
@@ -72,7 +105,19 @@ def _efficientpose(variant: str, sha256: str | None, size: int | None, score: st
     )
 
 
-REGISTRY: dict[str, Entry] = {entry.name: entry for entry in (_efficientpose(*row) for row in _EFFICIENTPOSE)}
+# An entry for every file in `packaged/`, with its checksum, and its score on which images.
+PACKAGED: tuple[PackagedEntry, ...] = ()
+
+
+def packaged() -> dict[str, PackagedEntry]:
+    """Entries of our own weights by name, those whose file this installation has."""
+    return {entry.name: entry for entry in PACKAGED if entry.path.is_file()}
+
+
+REGISTRY: dict[str, Entry] = {
+    **{entry.name: entry for entry in (_efficientpose(*row) for row in _EFFICIENTPOSE)},
+    **packaged(),
+}
 
 
 def entry(name: str) -> Entry:
