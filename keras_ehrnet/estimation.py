@@ -12,6 +12,7 @@ from keras_ehrnet import decode
 from keras_ehrnet.decode import Geometry, NetworkOutputs
 from keras_ehrnet.networks import Network
 from keras_ehrnet.poses import Poses
+from keras_ehrnet.runtime.outputs import best_peaks, grouped_peaks, one_person, several_people
 
 BOX_PADDING = 1.25
 """A person's crop is larger than its box by this factor."""
@@ -25,7 +26,7 @@ class Settings:
 
     Args:
         protocol: str. For EfficientHRNet: `"paper"` groups at full resolution as the papers evaluate, `"fast"` straight
-            from the network's maps.
+            from the network's maps. Exported models that decode by themselves are always fast.
         flip: bool. Whether to average with the mirrored image.
         scales: tuple of float. For EfficientHRNet: image scales to average over; needs the paper's protocol.
         several: bool. For EfficientPose: find several people through the part affinity fields.
@@ -68,6 +69,7 @@ def check_settings(network: Network, settings: Settings) -> None:
     for name in ("several", "smooth"):
         if getattr(settings, name) and network.family != "efficientpose":
             raise ValueError(f"{name!r} is for EfficientPose. Received: {name}=True for {network.name!r}")
+    _check_maps_needed(network, settings)
     if settings.several and settings.flip:
         raise ValueError("Mirroring is not defined for part affinity fields. Received: flip and several")
     if settings.flip and not _knows_sides(network):
@@ -75,6 +77,21 @@ def check_settings(network: Network, settings: Settings) -> None:
             "Mirroring needs to know left from right: pass skeleton=Skeleton(...) with joints named left_... and "
             f"right_.... Received: flip=True for {network.name!r} with unnamed keypoints"
         )
+
+
+def _check_maps_needed(network: Network, settings: Settings) -> None:
+    """Exported models that decode by themselves give no maps, which some settings work on."""
+    needing = [name for name in ("flip", "several", "smooth") if getattr(settings, name)]
+    if decode_of(network) != "none" and needing:
+        raise ValueError(
+            f"{needing[0]!r} works on maps: export the model with decode='none' for it. "
+            f"Received: {needing[0]}=True for {network.name!r} with decode={decode_of(network)!r}"
+        )
+
+
+def decode_of(network: Network) -> str:
+    """How much of the decoding is inside a network: `"none"`, `"peaks"` or `"poses"`."""
+    return getattr(network, "decode", "none")
 
 
 def _knows_sides(network: Network) -> bool:
@@ -107,7 +124,9 @@ def estimate(
             raise ValueError(f"Boxes are given per image. Received: {len(boxes)} for {len(images)} images")
         people = [_in_boxes(network, image, here, settings) for image, here in zip(images, boxes, strict=True)]
     else:
-        people = [_best(poses, settings) for poses in _ESTIMATORS[network.family](network, images, settings)]
+        groups_maps = network.family == "efficienthrnet" and decode_of(network) == "none"
+        estimator = _bottom_up if groups_maps else _letterboxed
+        people = [_best(poses, settings) for poses in estimator(network, images, settings)]
     return [_inside(poses, image) for poses, image in zip(people, images, strict=True)]
 
 
@@ -163,16 +182,14 @@ def _maps_to_group(
 
 
 def _bottom_up_geometry(network: Network, width: int, height: int, scale: float, settings: Settings) -> Geometry:
-    input_height, input_width = network.input_size
     if not network.any_size:
-        return decode.letterbox_geometry(width, height, input_width, input_height)
-    return decode.resize_geometry(width, height, min(input_height, input_width), scale, min(settings.scales))
+        return decode.letterbox_geometry(width, height, *network.input_size[::-1])
+    return decode.resize_geometry(width, height, min(network.input_size), scale, min(settings.scales))
 
 
 def _letterboxed(network: Network, images: Sequence[np.ndarray], settings: Settings) -> list[Poses]:
-    """Networks for one person: the whole image, fitted into the input."""
-    height, width = network.input_size
-    geometries = [decode.letterbox_geometry(image.shape[1], image.shape[0], width, height) for image in images]
+    """Networks for one person, and those that find people by themselves: the whole image, fitted into the input."""
+    geometries = [whole_geometry(network, image) for image in images]
     return _placed(network, images, geometries, settings)
 
 
@@ -185,13 +202,20 @@ def _in_boxes(network: Network, image: np.ndarray, boxes: np.ndarray, settings: 
         )
     if not len(boxes):
         return Poses.empty(network.skeleton)
-    geometries = [_box_geometry(network, box) for box in boxes]
+    geometries = [box_geometry(network, box) for box in boxes]
     people = _placed(network, [image] * len(boxes), geometries, replace(settings, several=False))
     keypoints = np.concatenate([person.keypoints for person in people])
     return Poses(keypoints, np.concatenate([person.scores for person in people]), network.skeleton)
 
 
-def _box_geometry(network: Network, box: np.ndarray) -> Geometry:
+def whole_geometry(network: Network, image: np.ndarray) -> Geometry:
+    """How an image is fitted into an input of fixed size."""
+    height, width = network.input_size
+    return decode.letterbox_geometry(image.shape[1], image.shape[0], width, height)
+
+
+def box_geometry(network: Network, box: np.ndarray) -> Geometry:
+    """How a person is cut out for a network: its box, a little larger, about its middle."""
     height, width = network.input_size
     sides = np.maximum(box[2:] - box[:2], 1)
     pixels = BOX_PADDING * max(sides[0] / width, sides[1] / height)
@@ -223,25 +247,54 @@ def _averaged(maps: dict[str, np.ndarray], flipped: dict[str, np.ndarray], netwo
 
 def _decoded(network: Network, maps: dict[str, np.ndarray], settings: Settings) -> Poses:
     """People in one network input, in its pixels."""
+    return _DECODERS[network.family, decode_of(network)](network, maps, settings)
+
+
+def _from_full_maps(network: Network, maps: dict[str, np.ndarray], settings: Settings) -> Poses:
+    """EfficientPose: one person where the full-resolution heatmaps are highest, or several by their limbs."""
     skeleton = network.skeleton
-    if settings.several:
-        if "pafs" not in maps:
-            raise ValueError(f"Several people need part affinity fields, which {network.name!r} does not give.")
-        poses = decode.pafs(maps["heatmaps_fine"], maps["pafs"], skeleton=skeleton, max_people=settings.max_people)
-        return poses.resized((PAF_STRIDE, PAF_STRIDE))
-    if network.family == "efficientpose":
+    if not settings.several:
         return decode.single_person(maps["heatmaps"], skeleton=skeleton, smooth=settings.smooth)
-    poses = decode.single_person(maps["heatmaps"], skeleton=skeleton, refine="quarter")
-    return poses.resized((4, 4))
+    if "pafs" not in maps:
+        raise ValueError(f"Several people need part affinity fields, which {network.name!r} does not give.")
+    poses = decode.pafs(maps["heatmaps_fine"], maps["pafs"], skeleton=skeleton, max_people=settings.max_people)
+    return poses.resized((PAF_STRIDE, PAF_STRIDE))
+
+
+def _from_coarse_maps(network: Network, maps: dict[str, np.ndarray], settings: Settings) -> Poses:
+    """EfficientPose-A/B/C: one person from heatmaps at a quarter of the input's size."""
+    return decode.single_person(maps["heatmaps"], skeleton=network.skeleton, refine="quarter").resized((4, 4))
+
+
+def _from_peaks(network: Network, maps: dict[str, np.ndarray], settings: Settings) -> Poses:
+    return best_peaks(maps["peaks"], network.skeleton, network.input_size)
+
+
+def _from_grouped_peaks(network: Network, maps: dict[str, np.ndarray], settings: Settings) -> Poses:
+    return grouped_peaks(maps["peaks"], network.skeleton, network.input_size, settings.max_people)
+
+
+def _from_person(network: Network, maps: dict[str, np.ndarray], settings: Settings) -> Poses:
+    return one_person(maps["poses"], network.skeleton, network.input_size)
+
+
+def _from_people(network: Network, maps: dict[str, np.ndarray], settings: Settings) -> Poses:
+    return several_people(maps["poses"], network.skeleton, network.input_size)
+
+
+_DECODERS: dict[tuple[str, str], Callable[[Network, dict[str, np.ndarray], Settings], Poses]] = {
+    ("efficientpose", "none"): _from_full_maps,
+    ("efficientpose", "peaks"): _from_peaks,
+    ("efficientpose", "poses"): _from_person,
+    ("efficientpose_nas", "none"): _from_coarse_maps,
+    ("efficientpose_nas", "peaks"): _from_peaks,
+    ("efficientpose_nas", "poses"): _from_person,
+    ("efficienthrnet", "peaks"): _from_grouped_peaks,
+    ("efficienthrnet", "poses"): _from_people,
+}
+"""By family and by how much is decoded inside the network. EfficientHRNet's maps need more: see `_grouped`."""
 
 
 def _to_image(poses: Poses, geometry: Geometry) -> Poses:
     factor = 1 / geometry.factor
     return poses.resized((factor, factor), tuple(geometry.inverse[:, 2]))
-
-
-_ESTIMATORS: dict[str, Callable[[Network, Sequence[np.ndarray], Settings], list[Poses]]] = {
-    "efficienthrnet": _bottom_up,
-    "efficientpose": _letterboxed,
-    "efficientpose_nas": _letterboxed,
-}

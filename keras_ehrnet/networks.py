@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import zipfile
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -28,6 +30,8 @@ class Network(Protocol):
         skeleton: `Skeleton` of its keypoints.
         input_size: tuple (height, width) that it was made for, in pixels.
         any_size: bool. Whether it takes other sizes too.
+        decode: str. `"none"`: it gives maps. `"peaks"`, `"poses"`: what an exported model decodes by itself (its
+            layouts are those of `keras_ehrnet.export.tflite`). A network that does not tell gives maps.
     """
 
     name: str
@@ -37,7 +41,7 @@ class Network(Protocol):
     any_size: bool
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Maps for a batch of uint8 RGB images of shape `(B, H, W, 3)`."""
+        """Maps (or what is decoded from them) for a batch of uint8 RGB images of shape `(B, H, W, 3)`."""
 
     def digest(self) -> str:
         """Checksum of the weights: tells one checkpoint of a model from another."""
@@ -66,6 +70,7 @@ class KerasNetwork:
                 f"Received: model {model.name!r} with outputs {sorted(outputs) or model.output_names}"
             )
         self.model = model
+        self.decode = "none"
         self.name = model.name
         self.family = family_of(outputs)
         self.skeleton = skeleton or skeletons.generic(heatmaps.shape[-1])
@@ -130,7 +135,8 @@ def load(
     """A network from a model of the papers by name, from a file, or from a model in hand.
 
     Args:
-        source: `keras.Model`, the path of a `.keras` file, or a name such as `"h-2"` or `"efficientpose-rt"`.
+        source: `keras.Model`, the path of a `.keras`, `.tflite` or `.onnx` file, or a name such as `"h-2"` or
+            `"efficientpose-rt"`. Exported files need neither Keras nor TensorFlow.
         weights: what `keras_ehrnet.weights.load` takes; None: for a name, the published weights if there are any.
         skeleton: `Skeleton`, or None for the one that fits.
         input_size: tuple (height, width), or None for the usual one.
@@ -141,6 +147,8 @@ def load(
     Raises:
         ValueError: if there is no such model or file, or no weights for it.
     """
+    if is_exported(source):
+        return _exported(Path(source), weights, skeleton, input_size)
     import keras
 
     if isinstance(source, keras.Model):
@@ -155,6 +163,31 @@ def load(
 
         weights_module.load(model, weights)
     return KerasNetwork(model, skeleton, input_size)
+
+
+_RUNTIMES = {".tflite": ("keras_ehrnet.runtime.network", "load"), ".onnx": ("keras_ehrnet.runtime.onnx", "OnnxNetwork")}
+
+
+def is_exported(source: object) -> bool:
+    """Whether a source is named like an exported file, which needs no Keras."""
+    return isinstance(source, (str, os.PathLike)) and Path(source).suffix in _RUNTIMES
+
+
+def _exported(path: Path, weights: object, skeleton: Skeleton | None, input_size: tuple[int, int] | None) -> Network:
+    """An exported file brings everything along; what does not agree with it is a mistake."""
+    if weights is not None:
+        raise ValueError(f"An exported file holds its weights. Received: weights={weights!r} for {path}")
+    module, loader = _RUNTIMES[path.suffix]
+    network = getattr(import_module(module), loader)(path)
+    if input_size is not None and tuple(input_size) != tuple(network.input_size):
+        raise ValueError(f"{path} takes images of size {network.input_size}. Received: input_size={input_size}")
+    if skeleton is not None and skeleton.num_joints != network.skeleton.num_joints:
+        raise ValueError(
+            f"{path} has {network.skeleton.num_joints} keypoints. "
+            f"Received: skeleton {skeleton.name!r} with {skeleton.num_joints}"
+        )
+    network.skeleton = skeleton or network.skeleton
+    return network
 
 
 def _named(name: str, weights: object) -> keras.Model:
@@ -177,7 +210,7 @@ def _read(path: Path) -> keras.Model:
         )
     if path.suffix != ".keras":
         raise ValueError(
-            "A model file ends in .keras; weights alone need the name of their model beside them. "
+            "A model file ends in .keras, .tflite or .onnx; weights alone need the name of their model beside them. "
             f"Received: {str(path)!r}"
         )
     try:

@@ -76,7 +76,8 @@ class PosePredictor:
         """A predictor from a model of the papers by name, from a file, or from a model in hand.
 
         Args:
-            source: name such as `"efficientpose-rt"` or `"h-2"`, path of a `.keras` file, or `keras.Model`.
+            source: name such as `"efficientpose-rt"` or `"h-2"`, path of a `.keras`, `.tflite` or `.onnx` file, or
+                `keras.Model`.
             weights: what `keras_ehrnet.weights.load` takes; None: for a name, the published weights.
             skeleton: `Skeleton`, or None for the one that fits the number of keypoints.
             input_size: tuple (height, width) in pixels, or None for the model's own.

@@ -39,7 +39,8 @@ def test_public_names_exist():
         _ = ke.EfficientPoze
 
 
-COMMANDS = ("", "predict", "summary", "convert", "evaluate", "evaluate coco", "evaluate mpii", "evaluate lspet")
+EVALUATE = ("evaluate", "evaluate coco", "evaluate mpii", "evaluate lspet")
+COMMANDS = ("", "predict", "export", "benchmark", "summary", "convert", *EVALUATE)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

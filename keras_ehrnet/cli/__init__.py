@@ -1,4 +1,4 @@
-"""The command line: `keras-ehrnet predict | evaluate | summary | convert`."""
+"""The command line: `keras-ehrnet predict | evaluate | export | benchmark | summary | convert`."""
 
 from __future__ import annotations
 
@@ -11,20 +11,22 @@ import typer
 # TensorFlow's start-up messages are not for the people who read this program's output.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+from keras_ehrnet.cli.benchmark import benchmark
 from keras_ehrnet.cli.common import complain
 from keras_ehrnet.cli.evaluate import evaluate_app
+from keras_ehrnet.cli.export import export
 from keras_ehrnet.cli.models import convert, summary
 from keras_ehrnet.cli.predict import predict
 
 app = typer.Typer(
     name="keras-ehrnet",
-    help="Human pose estimation: predict, evaluate, convert.",
+    help="Human pose estimation: predict, evaluate, export, benchmark.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.add_typer(evaluate_app, name="evaluate")
-for command in (predict, summary, convert):
+for command in (predict, export, benchmark, summary, convert):
     app.command()(command)
 
 

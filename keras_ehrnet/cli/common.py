@@ -15,7 +15,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-ModelOption = Annotated[str, typer.Option("--model", "-m", help="Model by name, or a .keras file.")]
+ModelOption = Annotated[str, typer.Option("--model", "-m", help="Model by name, or a .keras, .tflite or .onnx file.")]
 WeightsOption = Annotated[
     str | None, typer.Option("--weights", "-w", help="Registered name or file; default: the published weights.")
 ]

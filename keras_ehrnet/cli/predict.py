@@ -61,7 +61,8 @@ def predict(
     size = tuple(int(side) for side in numbers(input_size, "--input-size")) if input_size else None
     _refuse_overwriting(paths, output)
     make_folder(output)
-    load_keras()
+    if not networks.is_exported(model):
+        load_keras()
     network = networks.load(model, weights=weights, input_size=size)
     predictor = predictors.PosePredictor(
         network,

@@ -13,6 +13,7 @@ from math import lcm
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from keras_ehrnet.decode.assignment import assign
 from keras_ehrnet.decode.peaks import SHIFTS, Bands, Peaks, checked_maps, find_peaks, reduce_blocks
 from keras_ehrnet.poses import Poses
 from keras_ehrnet.skeletons import COCO_17, Skeleton
@@ -182,13 +183,11 @@ def match(
 
 def _assign(candidates: np.ndarray, means: np.ndarray, tag_threshold: float) -> np.ndarray:
     """For every candidate the number of the person it joins, or -1."""
-    from scipy.optimize import linear_sum_assignment
-
     owners = np.full(len(candidates), -1)
     if len(means) and len(candidates):
         difference = candidates[:, None, 3:] - means
         distance = np.sqrt((difference * difference).sum(axis=-1))
-        chosen, person = linear_sum_assignment(np.rint(distance) * 100 - candidates[:, 2:3])
+        chosen, person = assign(np.rint(distance) * 100 - candidates[:, 2:3])
         near = distance[chosen, person] < tag_threshold
         owners[chosen[near]] = person[near]
     return owners

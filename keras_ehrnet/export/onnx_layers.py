@@ -1,0 +1,379 @@
+"""Keras layers as ONNX operators: a functional model of stock layers becomes a graph in channels-first order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
+
+Pads = tuple[int, int, int, int]
+"""Top, left, bottom, right: the order of ONNX."""
+
+INPUT_TYPES = {"uint8": TensorProto.UINT8, "float32": TensorProto.FLOAT}
+
+
+@dataclass(frozen=True)
+class Value:
+    """A tensor on its way through the graph.
+
+    Args:
+        name: str. Its name in ONNX, where it is channels first.
+        shape: tuple. Its shape in Keras, channels last, with `pads`.
+        pads: `Pads`. Zeros around it that are still to be added: the next convolution can do that by itself.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    pads: Pads = (0, 0, 0, 0)
+
+
+@dataclass
+class Graph:
+    """An ONNX graph that grows.
+
+    Args:
+        scope: str. What the names of new nodes and constants begin with.
+        taken: set of str. Names that are given already.
+    """
+
+    scope: str = ""
+    taken: set[str] = field(default_factory=set)
+    nodes: list[NodeProto] = field(default_factory=list)
+    constants: list[TensorProto] = field(default_factory=list)
+
+    def add(self, operator: str, inputs: Sequence[str], **attributes: object) -> str:
+        """Appends an operator; returns the name of its output, which is that of the node."""
+        name = self._unused(operator.lower())
+        self.nodes.append(helper.make_node(operator, inputs, [name], name=name, **attributes))
+        return name
+
+    def constant(self, array: np.ndarray, name: str) -> str:
+        """Stores an array; returns its name."""
+        name = self._unused(name)
+        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        return name
+
+    def padded(self, value: Value) -> str:
+        """The name of a value with its zeros around it."""
+        if not any(value.pads):
+            return value.name
+        top, left, bottom, right = value.pads
+        pads = np.array([0, 0, top, left, 0, 0, bottom, right], np.int64)
+        return self.add("Pad", [value.name, self.constant(pads, "pads")])
+
+    def _unused(self, name: str) -> str:
+        name = f"{self.scope}/{name}"
+        ends = ("", *(f"_{count}" for count in range(1, len(self.taken) + 2)))
+        name = next(name + end for end in ends if name + end not in self.taken)
+        self.taken.add(name)
+        return name
+
+
+Emitter = Callable[[Graph, Any, Sequence[Value]], str]
+
+
+def graph_of(model: keras.Model, *, input_type: str = "uint8", batch: int | None = 1) -> GraphProto:
+    """A functional model of fixed size as an ONNX graph that computes in channels-first order.
+
+    Images enter and maps leave channels last, as in Keras: one transposition at either end.
+
+    Args:
+        model: `keras.Model`, functional, of the layers in `EMITTERS`, with one image input of fixed height and width.
+        input_type: str. `"uint8"` or `"float32"`.
+        batch: int, or None for any number of images.
+
+    Returns:
+        `GraphProto` with an input `"image"` of shape `(batch, H, W, C)` and the model's outputs by name.
+
+    Raises:
+        ValueError: for a layer that has no counterpart here.
+
+    Example:
+        >>> import keras_ehrnet as ke
+        >>> from keras_ehrnet.export.onnx_layers import graph_of
+        >>> graph = graph_of(ke.EfficientPoseNAS("A", input_shape=(64, 64, 3)))
+        >>> [output.name for output in graph.output]
+        ['heatmaps']
+    """
+    (image,) = model.inputs
+    outputs = _outputs(model)
+    graph = Graph("image", {"image", *outputs})
+    values = {id(image): Value(_channels_first(graph, input_type, len(image.shape)), tuple(image.shape))}
+    for layer in model.layers:
+        if not isinstance(layer, layers.InputLayer):
+            arrived = [_known(values, tensor, layer) for tensor in keras.tree.flatten(layer.input)]
+            graph.scope = layer.name
+            values[id(layer.output)] = _emitted(graph, layer, arrived)
+    for name, tensor in outputs.items():
+        graph.scope = name
+        _channels_last(graph, graph.padded(_known(values, tensor, model)), len(tensor.shape), name)
+    return helper.make_graph(
+        graph.nodes,
+        model.name,
+        [helper.make_tensor_value_info("image", INPUT_TYPES[input_type], _shape(image, batch))],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, _shape(maps, batch)) for name, maps in outputs.items()],
+        graph.constants,
+    )
+
+
+def _shape(tensor: keras.KerasTensor, batch: int | None) -> list[int | str]:
+    return ["batch" if batch is None else batch, *tensor.shape[1:]]
+
+
+def _channels_first(graph: Graph, input_type: str, rank: int) -> str:
+    """Straight after the input: TensorRT takes bytes only where they are converted at once."""
+    pixels = graph.add("Cast", ["image"], to=TensorProto.FLOAT) if input_type == "uint8" else "image"
+    return graph.add("Transpose", [pixels], perm=[0, rank - 1, *range(1, rank - 1)])
+
+
+def _channels_last(graph: Graph, value: str, rank: int, name: str) -> None:
+    operator, attributes = ("Identity", {}) if rank == 2 else ("Transpose", {"perm": [0, *range(2, rank), 1]})
+    graph.nodes.append(helper.make_node(operator, [value], [name], name=name, **attributes))
+
+
+def _outputs(model: keras.Model) -> dict[str, keras.KerasTensor]:
+    if isinstance(model.output, dict):
+        return model.output
+    return dict(zip(model.output_names, model.outputs, strict=True))
+
+
+def _known(values: Mapping[int, Value], tensor: keras.KerasTensor, reader: Any) -> Value:
+    if id(tensor) not in values:
+        raise ValueError(
+            f"An exported model is made of layers that are used once each. Received: {reader.name!r}, which reads "
+            "something else"
+        )
+    return values[id(tensor)]
+
+
+def _emitted(graph: Graph, layer: layers.Layer, arrived: Sequence[Value]) -> Value:
+    kind, shape = type(layer), tuple(layer.output.shape)
+    if kind is layers.Dropout:
+        return arrived[0]
+    if kind is layers.ZeroPadding2D:
+        (top, bottom), (left, right) = layer.padding
+        return Value(graph.padded(arrived[0]), shape, (top, left, bottom, right))
+    if kind not in EMITTERS:
+        names = sorted(known.__name__ for known in (*EMITTERS, layers.Dropout, layers.ZeroPadding2D))
+        raise ValueError(
+            f"The ONNX export knows these layers: {', '.join(names)}. Received: {layer.name!r} of class {kind.__name__}"
+        )
+    return Value(EMITTERS[kind](graph, layer, arrived), shape)
+
+
+def _require(holds: bool, layer: layers.Layer, what: str) -> None:
+    if not holds:
+        raise ValueError(f"The ONNX export of {type(layer).__name__} needs {what}. Received: layer {layer.name!r}")
+
+
+def _same_pads(sides: Iterable[int], kernel: Sequence[int], strides: Sequence[int]) -> Pads:
+    """TensorFlow's SAME padding: as many outputs as inputs per stride, the odd zero below and on the right."""
+    totals = [
+        max((math.ceil(side / stride) - 1) * stride + size - side, 0)
+        for side, size, stride in zip(sides, kernel, strides, strict=True)
+    ]
+    before = [total // 2 for total in totals]
+    return (*before, *(total - first for total, first in zip(totals, before, strict=True)))
+
+
+def _window(value: Value, layer: Any, size: Sequence[int], dilation: Sequence[int] = (1, 1)) -> dict[str, object]:
+    """Attributes of whatever slides over an image."""
+    _require(layer.data_format == "channels_last", layer, "channels last")
+    extent = [(side - 1) * step + 1 for side, step in zip(size, dilation, strict=True)]
+    own = (0, 0, 0, 0) if layer.padding == "valid" else _same_pads(value.shape[1:3], extent, layer.strides)
+    pads = [given + added for given, added in zip(value.pads, own, strict=True)]
+    return {"kernel_shape": list(size), "strides": list(layer.strides), "pads": pads}
+
+
+def _weights(graph: Graph, layer: Any, kernel: np.ndarray) -> list[str]:
+    names = [graph.constant(kernel.astype("float32"), "kernel")]
+    if layer.use_bias:
+        names.append(graph.constant(_array(layer.bias), "bias"))
+    return names
+
+
+def _array(weight: Any) -> np.ndarray:
+    return np.asarray(keras.ops.convert_to_numpy(weight), np.float32)
+
+
+def _convolution(graph: Graph, layer: layers.Conv2D, values: Sequence[Value]) -> str:
+    return _convolved(graph, layer, values[0], _array(layer.kernel).transpose(3, 2, 0, 1), layer.groups)
+
+
+def _depthwise(graph: Graph, layer: layers.DepthwiseConv2D, values: Sequence[Value]) -> str:
+    kernel = _array(layer.kernel).transpose(2, 3, 0, 1)
+    return _convolved(graph, layer, values[0], kernel.reshape(-1, 1, *kernel.shape[2:]), group=len(kernel))
+
+
+def _convolved(graph: Graph, layer: Any, value: Value, kernel: np.ndarray, group: int) -> str:
+    window = _window(value, layer, layer.kernel_size, layer.dilation_rate)
+    inputs = [value.name, *_weights(graph, layer, kernel)]
+    name = graph.add("Conv", inputs, group=group, dilations=list(layer.dilation_rate), **window)
+    return _activated(graph, layer, name)
+
+
+def _transposed(graph: Graph, layer: layers.Conv2DTranspose, values: Sequence[Value]) -> str:
+    _require(
+        tuple(layer.dilation_rate) == (1, 1) and layer.output_padding is None,
+        layer,
+        "no dilation and no output_padding",
+    )
+    # What overlaps beyond stride times the input's side: SAME cuts it off, the odd row below and on the right.
+    overlap = [max(size - stride, 0) for size, stride in zip(layer.kernel_size, layer.strides, strict=True)]
+    before = [0 if layer.padding == "valid" else side // 2 for side in overlap]
+    after = [0 if layer.padding == "valid" else side - first for side, first in zip(overlap, before, strict=True)]
+    missing = [max(stride - size, 0) for size, stride in zip(layer.kernel_size, layer.strides, strict=True)]
+    inputs = [graph.padded(values[0]), *_weights(graph, layer, _array(layer.kernel).transpose(3, 2, 0, 1))]
+    window = {"kernel_shape": list(layer.kernel_size), "strides": list(layer.strides), "pads": [*before, *after]}
+    name = graph.add("ConvTranspose", inputs, output_padding=missing, **window)
+    return _activated(graph, layer, name)
+
+
+def _batch_norm(graph: Graph, layer: layers.BatchNormalization, values: Sequence[Value]) -> str:
+    variance = _array(layer.moving_variance)
+    parts = {
+        "gamma": _array(layer.gamma) if layer.scale else np.ones_like(variance),
+        "beta": _array(layer.beta) if layer.center else np.zeros_like(variance),
+        "mean": _array(layer.moving_mean),
+        "variance": variance,
+    }
+    inputs = [graph.constant(array, part) for part, array in parts.items()]
+    return graph.add("BatchNormalization", [graph.padded(values[0]), *inputs], epsilon=layer.epsilon)
+
+
+def _dense(graph: Graph, layer: layers.Dense, values: Sequence[Value]) -> str:
+    _require(len(values[0].shape) == 2, layer, "vectors")
+    inputs = [values[0].name, *_weights(graph, layer, _array(layer.kernel))]
+    return _activated(graph, layer, graph.add("Gemm", inputs))
+
+
+def _linear(graph: Graph, name: str) -> str:
+    return name
+
+
+def _silu(graph: Graph, name: str) -> str:
+    gate = graph.add("Sigmoid", [name])
+    return graph.add("Mul", [name, gate])
+
+
+def _clipped(graph: Graph, name: str, top: float = 6.0) -> str:
+    limits = [graph.constant(np.array(limit, np.float32), "limit") for limit in (0.0, top)]
+    return graph.add("Clip", [name, *limits])
+
+
+def _operator(operator: str, **attributes: object) -> Callable[[Graph, str], str]:
+    def add(graph: Graph, name: str) -> str:
+        return graph.add(operator, [name], **attributes)
+
+    return add
+
+
+ACTIVATIONS: dict[str, Callable[[Graph, str], str]] = {
+    "linear": _linear,
+    "relu": _operator("Relu"),
+    "relu6": _clipped,
+    "sigmoid": _operator("Sigmoid"),
+    "silu": _silu,
+    "softmax": _operator("Softmax", axis=1),
+}
+"""Activation of Keras -> the function that appends it."""
+
+
+def _activated(graph: Graph, layer: Any, name: str) -> str:
+    kind = keras.activations.serialize(layer.activation)
+    if kind not in ACTIVATIONS:
+        raise ValueError(
+            f"The ONNX export knows these activations: {', '.join(ACTIVATIONS)}. Received: {kind!r} in layer "
+            f"{layer.name!r}"
+        )
+    return ACTIVATIONS[kind](graph, name)
+
+
+def _activation(graph: Graph, layer: layers.Activation, values: Sequence[Value]) -> str:
+    return _activated(graph, layer, graph.padded(values[0]))
+
+
+def _relu(graph: Graph, layer: layers.ReLU, values: Sequence[Value]) -> str:
+    _require(not layer.negative_slope and not layer.threshold, layer, "no slope below zero and no threshold")
+    name = graph.padded(values[0])
+    if layer.max_value is None:
+        return ACTIVATIONS["relu"](graph, name)
+    return _clipped(graph, name, layer.max_value)
+
+
+def _rescaling(graph: Graph, layer: layers.Rescaling, values: Sequence[Value]) -> str:
+    name = graph.padded(values[0])
+    for operator, array, neutral in (("Mul", layer.scale, 1), ("Add", layer.offset, 0)):
+        array = _along_channels(array, len(values[0].shape))
+        if (array != neutral).any():
+            constant = graph.constant(array, f"{operator.lower()}_by")
+            name = graph.add(operator, [name, constant])
+    return name
+
+
+def _along_channels(array: Any, rank: int) -> np.ndarray:
+    """A number, or one per channel, in the shape that ONNX stretches along the channels of a tensor."""
+    array = np.asarray(array, np.float32)
+    return array if array.size == 1 else array.reshape(-1, *[1] * (rank - 2))
+
+
+def _elementwise(operator: str) -> Emitter:
+    def emit(graph: Graph, layer: Any, values: Sequence[Value]) -> str:
+        name, *others = [graph.padded(value) for value in values]
+        for other in others:
+            name = graph.add(operator, [name, other])
+        return name
+
+    return emit
+
+
+def _concatenation(graph: Graph, layer: layers.Concatenate, values: Sequence[Value]) -> str:
+    _require(layer.axis in (-1, len(values[0].shape) - 1), layer, "axis=-1")
+    return graph.add("Concat", [graph.padded(value) for value in values], axis=1)
+
+
+def _global_average(graph: Graph, layer: layers.GlobalAveragePooling2D, values: Sequence[Value]) -> str:
+    name = graph.add("GlobalAveragePool", [graph.padded(values[0])])
+    return name if layer.keepdims else graph.add("Flatten", [name])
+
+
+def _average(graph: Graph, layer: layers.AveragePooling2D, values: Sequence[Value]) -> str:
+    # Keras counts the zeros of a padding layer, and not those of its own SAME padding.
+    value = Value(graph.padded(values[0]), values[0].shape)
+    return graph.add("AveragePool", [value.name], **_window(value, layer, layer.pool_size))
+
+
+def _enlargement(graph: Graph, layer: layers.Resizing | layers.UpSampling2D, values: Sequence[Value]) -> str:
+    factors = [after / before for before, after in zip(values[0].shape[1:3], layer.output.shape[1:3], strict=True)]
+    nearest = layer.interpolation == "nearest" and all(factor.is_integer() for factor in factors)
+    _require(nearest, layer, "interpolation='nearest' by whole factors")
+    scales = graph.constant(np.array([1, 1, *factors], np.float32), "scales")
+    # With whole factors every rule for "nearest" gives the same; this one all runtimes have.
+    rule = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    return graph.add("Resize", [graph.padded(values[0]), "", scales], **rule)
+
+
+EMITTERS: dict[type, Emitter] = {
+    layers.Activation: _activation,
+    layers.Add: _elementwise("Add"),
+    layers.AveragePooling2D: _average,
+    layers.BatchNormalization: _batch_norm,
+    layers.Concatenate: _concatenation,
+    layers.Conv2D: _convolution,
+    layers.Conv2DTranspose: _transposed,
+    layers.Dense: _dense,
+    layers.DepthwiseConv2D: _depthwise,
+    layers.GlobalAveragePooling2D: _global_average,
+    layers.Multiply: _elementwise("Mul"),
+    layers.ReLU: _relu,
+    layers.Rescaling: _rescaling,
+    layers.Resizing: _enlargement,
+    layers.UpSampling2D: _enlargement,
+}
+"""Class of a layer -> the function that appends it to a graph and returns the name of its output."""

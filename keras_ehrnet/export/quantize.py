@@ -1,0 +1,200 @@
+"""From a network of fixed size to a TensorFlow Lite file, at the precision that a device wants."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from keras_ehrnet.errors import suggestion
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How numbers are kept in a file.
+
+    Args:
+        description: str. For people who choose.
+        needs_calibration: bool. Whether ranges of activations must be measured on images.
+        weight_bits: int. Bits per weight.
+    """
+
+    description: str
+    needs_calibration: bool
+    weight_bits: int
+
+
+PRECISIONS: dict[str, Precision] = {
+    "float32": Precision("as trained: the reference", False, 32),
+    "float16": Precision("half the size; computes in float32 on CPUs, in float16 on GPUs", False, 16),
+    "dynamic": Precision("a quarter of the size: 8-bit weights, activations quantized as they come", False, 8),
+    "int8": Precision("a quarter of the size, fastest: 8-bit weights and activations", True, 8),
+    "int16x8": Precision("a quarter of the size: 8-bit weights, 16-bit activations; accurate, slow on CPUs", True, 8),
+}
+
+
+def convert(
+    static_model: keras.Model,
+    precision: str = "float32",
+    *,
+    calibration: Iterable[np.ndarray] | None = None,
+    uint8_input: bool = True,
+    progress: Callable[[int], None] | None = None,
+) -> bytes:
+    """A TensorFlow Lite file of a network: an image in, float32 maps out, by the names of the model's outputs.
+
+    Args:
+        static_model: `keras.Model` of `keras_ehrnet.export.prepare.static_model`.
+        precision: str. Key of `PRECISIONS`.
+        calibration: iterable of uint8 RGB arrays of shape `(1, height, width, 3)`, or None. Images such as the network
+            will see, fitted into its input; 100 to 200 are plenty. Needed where `PRECISIONS` says so.
+        uint8_input: bool. Whether the file takes uint8 pixels rather than float32 in [0, 255].
+        progress: callable or None. Called with the number of calibration images done.
+
+    Returns:
+        bytes, the content of a `.tflite` file.
+
+    Raises:
+        ValueError: for an unknown precision, without the images that it needs or with images of another shape, or
+            where Keras does not run on TensorFlow.
+
+    Example:
+        >>> import keras_ehrnet as ke
+        >>> from keras_ehrnet.export import prepare, quantize
+        >>> static = prepare.static_model(ke.EfficientPoseNAS("A"), (256, 192))
+        >>> content = quantize.convert(static, "float16")  # doctest: +SKIP
+    """
+    check_precision(precision, calibration)
+    images = None
+    if PRECISIONS[precision].needs_calibration:
+        images = _first_checked(calibration, tuple(static_model.inputs[0].shape), progress)
+    with _quiet(), tempfile.TemporaryDirectory() as folder:
+        _saved_model(static_model, folder, uint8_input=uint8_input and precision != "int8")
+        return _converted(folder, precision, images, uint8_input)
+
+
+def check_precision(precision: str, calibration: object) -> None:
+    """ValueError for a precision that there is not, or that needs images where there are none."""
+    if precision not in PRECISIONS:
+        raise ValueError(f"Unknown precision. {suggestion(precision, PRECISIONS)} Received: {precision!r}")
+    if PRECISIONS[precision].needs_calibration and calibration is None:
+        raise ValueError(
+            f"Precision {precision!r} is calibrated on images such as the network will see: pass some with "
+            "calibration=.... Received: calibration=None"
+        )
+
+
+def _saved_model(model: keras.Model, folder: str, uint8_input: bool) -> None:
+    import keras
+    import tensorflow as tf
+
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            "TensorFlow Lite files are made with Keras on TensorFlow: set KERAS_BACKEND=tensorflow. "
+            f"Received: backend {keras.backend.backend()!r}"
+        )
+
+    def serve(image: tf.Tensor) -> dict[str, tf.Tensor]:
+        return model(tf.cast(image, tf.float32), training=False)
+
+    signature = tf.TensorSpec(model.inputs[0].shape, tf.uint8 if uint8_input else tf.float32, name="image")
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    archive.add_endpoint("serve", serve, input_signature=[signature])
+    archive.write_out(folder, verbose=False)
+
+
+def _converted(folder: str, precision: str, images: Iterator[np.ndarray] | None, uint8_input: bool) -> bytes:
+    import tensorflow as tf
+
+    converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+    if precision != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if precision == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if images is not None:
+        dtype = np.float32 if precision == "int8" or not uint8_input else np.uint8
+        converter.representative_dataset = lambda: ([image.astype(dtype)] for image in images)
+        converter.target_spec.supported_ops = _integer_operations(precision)
+    if precision == "int8" and uint8_input:
+        converter.inference_input_type = tf.uint8
+    return converter.convert()
+
+
+def _integer_operations(precision: str) -> list[tf.lite.OpsSet]:
+    import tensorflow as tf
+
+    if precision == "int8":
+        return [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    # What has no 16-bit form, such as reading uint8 pixels, stays in float32.
+    return [tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8, tf.lite.OpsSet.TFLITE_BUILTINS]
+
+
+def _first_checked(
+    images: Iterable[np.ndarray], shape: tuple[int, ...], progress: Callable[[int], None] | None
+) -> Iterator[np.ndarray]:
+    """Checked images; the first one now, since the converter takes its time until it asks for it."""
+    checked = _checked(images, shape, progress)
+    first = next(checked, None)
+    if first is None:
+        raise ValueError("Calibration needs at least one image. Received: none")
+    return chain([first], checked)
+
+
+def _checked(
+    images: Iterable[np.ndarray], shape: tuple[int, ...], progress: Callable[[int], None] | None
+) -> Iterator[np.ndarray]:
+    for count, image in enumerate(images, start=1):
+        if image.shape != shape or image.dtype != np.uint8:
+            raise ValueError(
+                f"Calibration images are uint8 RGB of shape {shape}. Received: {image.dtype} of shape {image.shape}"
+            )
+        yield image
+        if progress:
+            progress(count)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps what TensorFlow's converter writes to the terminal, from C++ too, unless it fails."""
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as notes, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        os.dup2(notes.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(terminal, 2)
+            os.close(terminal)
+
+
+def operations(content: bytes) -> Counter[str]:
+    """How often each operation occurs in a TensorFlow Lite file.
+
+    Args:
+        content: bytes of a `.tflite` file.
+
+    Returns:
+        `Counter` from the operations' names to their numbers.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    names = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
+    return Counter(names[codes[operator.opcodeIndex]] for graph in model.subgraphs for operator in graph.operators)

@@ -1,0 +1,164 @@
+"""The network half of a TensorFlow Lite file: the same maps from fewer operations, at every precision."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+import keras_ehrnet as ke
+
+pytest.importorskip("ai_edge_litert")
+if keras.backend.backend() != "tensorflow":
+    pytest.skip("TensorFlow Lite files are made with Keras on TensorFlow", allow_module_level=True)
+
+from ai_edge_litert.interpreter import Interpreter
+
+from keras_ehrnet.export import prepare, quantize
+
+BUILDERS = {
+    "EfficientHRNet, any size": lambda: ke.EfficientHRNet(-4),
+    "EfficientHRNet Lite": lambda: ke.EfficientHRNet(-4, lite=True, input_shape=(64, 96, 3)),
+    "EfficientPose RT": lambda: ke.EfficientPose("RT", input_shape=(64, 96, 3)),
+    "EfficientPose I, any size": lambda: ke.EfficientPose("I", input_shape=(None, None, 3)),
+    "EfficientPose RT Lite": lambda: ke.EfficientPose("RT_LITE", input_shape=(64, 96, 3)),
+    "EfficientPoseNAS": lambda: ke.EfficientPoseNAS("A", input_shape=(64, 96, 3)),
+}
+ACCEPTED = {
+    "ADD", "AVERAGE_POOL_2D", "CAST", "CONCATENATION", "CONV_2D", "DEPTHWISE_CONV_2D", "DEPTH_TO_SPACE", "DEQUANTIZE",
+    "LOGISTIC", "MEAN", "MUL", "PAD", "QUANTIZE", "RESIZE_NEAREST_NEIGHBOR", "STRIDED_SLICE",
+}  # fmt: skip
+
+
+def trained(build):
+    """A model whose statistics, offsets and gains are not those that fold to nothing."""
+    keras.utils.set_random_seed(0)
+    model, rng = build(), np.random.default_rng(0)
+    for weight in model.weights:
+        if weight.path.endswith("moving_variance"):
+            weight.assign(rng.uniform(0.5, 2, weight.shape))
+        elif weight.path.endswith("gamma"):
+            weight.assign(rng.uniform(0.5, 1.5, weight.shape))
+        elif weight.path.endswith(("moving_mean", "beta", "bias")):
+            weight.assign(rng.normal(0, 0.3, weight.shape))
+    return model
+
+
+def noise(size=(64, 96), seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (1, *size, 3), np.uint8)
+
+
+def difference(actual, expected):
+    """Largest over the maps, relative to a map's range."""
+    assert set(actual) == set(expected)
+    return max(np.abs(actual[name] - maps).max() / np.ptp(maps) for name, maps in expected.items())
+
+
+def maps_of(model, image):
+    return {name: np.asarray(maps) for name, maps in model(image.astype("float32"), training=False).items()}
+
+
+def run(content, image):
+    interpreter = Interpreter(model_content=content)
+    interpreter.allocate_tensors()
+    return interpreter.get_signature_runner()(image=image)
+
+
+@pytest.mark.parametrize("for_tflite", [False, True])
+@pytest.mark.parametrize("build", BUILDERS.values(), ids=BUILDERS)
+def test_static_model_draws_the_same_maps(build, for_tflite):
+    model = trained(build)
+    static = prepare.static_model(model, (64, 96), for_tflite=for_tflite)
+    assert static.inputs[0].shape == (1, 64, 96, 3)
+    assert all(maps.shape[0] == 1 and None not in maps.shape for maps in static.outputs)
+    assert difference(maps_of(static, noise()), maps_of(model, noise())) <= 1e-5
+    kinds = {type(layer) for layer in static.layers}
+    assert not kinds & {keras.layers.BatchNormalization, keras.layers.Dropout, keras.layers.UpSampling2D}
+    assert not any("rescaling" in layer.name for layer in static.layers)
+
+
+def test_static_model_computes_in_float32_whatever_the_model_does():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = ke.EfficientPose("RT_LITE", input_shape=(64, 96, 3))
+        static = prepare.static_model(model)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert {layer.output.dtype for layer in static.layers} == {"float32"}
+
+
+def test_static_model_leaves_the_model_as_it_was():
+    model = trained(BUILDERS["EfficientPoseNAS"])
+    before = model.get_weights()
+    prepare.static_model(model, for_tflite=True)
+    assert all(np.array_equal(old, new) for old, new in zip(before, model.get_weights(), strict=True))
+
+
+def test_static_model_refuses_what_it_cannot_make():
+    with pytest.raises(ValueError, match=r"multiples of 32. Received: \(100, 96\)"):
+        prepare.static_model(ke.EfficientHRNet(-4), (100, 96))
+    image = keras.Input((64, 64, 3))
+    with pytest.raises(ValueError, match="output named 'heatmaps'"):
+        prepare.static_model(keras.Model(image, keras.layers.Conv2D(2, 1)(image)))
+
+
+@pytest.fixture(scope="module")
+def efficienthrnet():
+    model = trained(BUILDERS["EfficientHRNet, any size"])
+    return model, quantize.convert(prepare.static_model(model, (64, 96), for_tflite=True))
+
+
+@pytest.fixture(scope="module")
+def static_lite():
+    return prepare.static_model(trained(BUILDERS["EfficientPose RT Lite"]), for_tflite=True)
+
+
+def test_float32_is_keras(efficienthrnet):
+    model, content = efficienthrnet
+    assert difference(run(content, noise()), maps_of(model, noise())) <= 1e-5
+
+
+def test_operations_are_such_as_delegates_take(efficienthrnet):
+    counts = quantize.operations(efficienthrnet[1])
+    assert set(counts) <= ACCEPTED
+    # One per branch that is enlarged: stage 2 one, stage 3 two and one, stage 4 three, two, one, and three at last.
+    assert counts["RESIZE_NEAREST_NEIGHBOR"] == 1 + 3 + 6 + 3
+    assert counts["CONCATENATION"] == counts["DEPTH_TO_SPACE"] == counts["STRIDED_SLICE"] == 1
+
+
+@pytest.mark.parametrize(
+    ("precision", "tolerance", "dtype"),
+    [("float32", 1e-5, "uint8"), ("float16", 5e-3, "float32"), ("dynamic", 0.1, "uint8")],
+)
+def test_maps_and_size_at_every_precision(static_lite, precision, tolerance, dtype):
+    content = quantize.convert(static_lite, precision, uint8_input=dtype == "uint8")
+    actual = run(content, noise().astype(dtype))
+    assert {maps.dtype.name for maps in actual.values()} == {"float32"}
+    assert difference(actual, maps_of(static_lite, noise())) <= tolerance
+    assert ("CAST" in quantize.operations(content)) == (dtype == "uint8")
+    assert len(content) < quantize.PRECISIONS[precision].weight_bits / 8 * static_lite.count_params() + 200_000
+
+
+def test_int8_is_integers_inside_and_float32_outside(static_lite, capfd):
+    done = []
+    images = [noise(seed=seed) for seed in range(3)]
+    content = quantize.convert(static_lite, "int8", calibration=iter(images), progress=done.append)
+    assert done == [1, 2, 3]
+    assert "".join(capfd.readouterr()) == ""
+    counts = quantize.operations(content)
+    assert set(counts) <= ACCEPTED
+    assert (counts["DEQUANTIZE"], counts["CAST"]) == (len(static_lite.outputs), 0)
+    actual, expected = (maps["heatmaps"] for maps in (run(content, images[0]), maps_of(static_lite, images[0])))
+    assert actual.dtype == np.float32
+    assert np.corrcoef(actual.ravel(), expected.ravel())[0, 1] > 0.95
+
+
+def test_convert_says_what_it_needs(static_lite):
+    with pytest.raises(ValueError, match="Did you mean 'int8'"):
+        quantize.convert(static_lite, "int-8")
+    with pytest.raises(ValueError, match="calibration=.... Received: calibration=None"):
+        quantize.convert(static_lite, "int8")
+    with pytest.raises(ValueError, match=r"uint8 RGB of shape \(1, 64, 96, 3\). Received: uint8 of shape \(1, 64, 64"):
+        quantize.convert(static_lite, "int8", calibration=[noise((64, 64))])
+    with pytest.raises(ValueError, match="at least one image"):
+        quantize.convert(static_lite, "int8", calibration=[])
