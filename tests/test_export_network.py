@@ -14,7 +14,7 @@ if keras.backend.backend() != "tensorflow":
 
 from ai_edge_litert.interpreter import Interpreter
 
-from keras_ehrnet.export import prepare, quantize
+from keras_ehrnet.export import equalize, prepare, quantize, ranges
 
 BUILDERS = {
     "EfficientHRNet, any size": lambda: ke.EfficientHRNet(-4),
@@ -151,6 +151,21 @@ def test_int8_is_integers_inside_and_float32_outside(static_lite, capfd):
     actual, expected = (maps["heatmaps"] for maps in (run(content, images[0]), maps_of(static_lite, images[0])))
     assert actual.dtype == np.float32
     assert np.corrcoef(actual.ravel(), expected.ravel())[0, 1] > 0.95
+
+
+def test_equal_channels_compute_the_same(efficienthrnet, monkeypatch):
+    monkeypatch.setattr(equalize, "UNEVENNESS", 0.0)
+    content, images = efficienthrnet[1], [noise(seed=seed) for seed in range(2)]
+    even, measured = equalize.equalized(content, ranges.measure(content, images))
+    assert difference(run(even, images[0]), run(content, images[0])) <= 1e-4
+    counts, before = quantize.operations(even), quantize.operations(content)
+    assert counts["MUL"] > before["MUL"]
+    assert set(counts - before) == {"MUL"}
+    again = ranges.measure(even, images)
+    assert again.keys() == measured.keys()
+    for index, values in again.items():
+        scale = max(values.magnitude.max(), 1e-3)
+        assert np.abs(values.high - measured[index].high).max() <= 1e-3 * scale
 
 
 def test_convert_says_what_it_needs(static_lite):

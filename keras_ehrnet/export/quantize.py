@@ -7,15 +7,15 @@ import sys
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from keras_ehrnet.errors import suggestion
+from keras_ehrnet.export import equalize, ranges
 
 if TYPE_CHECKING:
     import keras
@@ -78,12 +78,13 @@ def convert(
         >>> content = quantize.convert(static, "float16")  # doctest: +SKIP
     """
     check_precision(precision, calibration)
-    images = None
-    if PRECISIONS[precision].needs_calibration:
-        images = _first_checked(calibration, tuple(static_model.inputs[0].shape), progress)
+    is_calibrated = PRECISIONS[precision].needs_calibration
+    images = _checked(calibration, tuple(static_model.inputs[0].shape)) if is_calibrated else []
     with _quiet(), tempfile.TemporaryDirectory() as folder:
         _saved_model(static_model, folder, uint8_input=uint8_input and precision != "int8")
-        return _converted(folder, precision, images, uint8_input)
+        if not is_calibrated:
+            return _converted(folder, precision)
+        return _calibrated(_converted(folder, "float32"), precision, images, uint8_input, progress)
 
 
 def check_precision(precision: str, calibration: object) -> None:
@@ -117,7 +118,7 @@ def _saved_model(model: keras.Model, folder: str, uint8_input: bool) -> None:
     archive.write_out(folder, verbose=False)
 
 
-def _converted(folder: str, precision: str, images: Iterator[np.ndarray] | None, uint8_input: bool) -> bytes:
+def _converted(folder: str, precision: str) -> bytes:
     import tensorflow as tf
 
     converter = tf.lite.TFLiteConverter.from_saved_model(folder)
@@ -125,46 +126,46 @@ def _converted(folder: str, precision: str, images: Iterator[np.ndarray] | None,
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if precision == "float16":
         converter.target_spec.supported_types = [tf.float16]
-    if images is not None:
-        dtype = np.float32 if precision == "int8" or not uint8_input else np.uint8
-        converter.representative_dataset = lambda: ([image.astype(dtype)] for image in images)
-        converter.target_spec.supported_ops = _integer_operations(precision)
-    if precision == "int8" and uint8_input:
-        converter.inference_input_type = tf.uint8
     return converter.convert()
 
 
-def _integer_operations(precision: str) -> list[tf.lite.OpsSet]:
+def _calibrated(
+    content: bytes,
+    precision: str,
+    images: Sequence[np.ndarray],
+    uint8_input: bool,
+    progress: Callable[[int], None] | None,
+) -> bytes:
+    """A float32 file in integers, its channels made even and its ranges chosen by what the images show."""
     import tensorflow as tf
+    from tensorflow.lite.python import convert as converters
+    from tensorflow.lite.python.optimize.calibrator import Calibrator
 
+    measured = ranges.measure(content, images, progress)
+    even, measured = equalize.equalized(content, measured, through_swish=precision == "int8")
     if precision == "int8":
-        return [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    # What has no 16-bit form, such as reading uint8 pixels, stays in float32.
-    return [tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8, tf.lite.OpsSet.TFLITE_BUILTINS]
+        dtype = tf.uint8 if uint8_input else tf.float32
+        return bytes(converters.mlir_quantize(ranges.write(even, measured), input_data_type=dtype))
+    pixels, allow_float = (
+        tf.uint8 if uint8_input else tf.float32,
+        True,
+    )  # what has no 16-bit form, such as reading uint8
+    feed = ([image.astype(pixels.as_numpy_dtype)] for image in images)
+    return bytes(
+        Calibrator(even).calibrate_and_quantize(lambda: feed, pixels, tf.float32, allow_float, tf.int16, tf.int64)
+    )
 
 
-def _first_checked(
-    images: Iterable[np.ndarray], shape: tuple[int, ...], progress: Callable[[int], None] | None
-) -> Iterator[np.ndarray]:
-    """Checked images; the first one now, since the converter takes its time until it asks for it."""
-    checked = _checked(images, shape, progress)
-    first = next(checked, None)
-    if first is None:
+def _checked(images: Iterable[np.ndarray], shape: tuple[int, ...]) -> list[np.ndarray]:
+    images = list(images)
+    if not images:
         raise ValueError("Calibration needs at least one image. Received: none")
-    return chain([first], checked)
-
-
-def _checked(
-    images: Iterable[np.ndarray], shape: tuple[int, ...], progress: Callable[[int], None] | None
-) -> Iterator[np.ndarray]:
-    for count, image in enumerate(images, start=1):
+    for image in images:
         if image.shape != shape or image.dtype != np.uint8:
             raise ValueError(
                 f"Calibration images are uint8 RGB of shape {shape}. Received: {image.dtype} of shape {image.shape}"
             )
-        yield image
-        if progress:
-            progress(count)
+    return images
 
 
 @contextmanager
