@@ -5,15 +5,9 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
-
-import keras_ehrnet as ke
-
-pytest.importorskip("ai_edge_litert")
-if keras.backend.backend() != "tensorflow":
-    pytest.skip("TensorFlow Lite files are made with Keras on TensorFlow", allow_module_level=True)
-
 from ai_edge_litert.interpreter import Interpreter
 
+import keras_ehrnet as ke
 from keras_ehrnet.export import equalize, prepare, quantize, ranges
 
 BUILDERS = {

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from keras_ehrnet.terminal import silenced
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,19 +36,6 @@ ProtocolOption = Annotated[
 ]
 
 
-@contextmanager
-def quiet_start() -> Iterator[None]:
-    """Keeps TensorFlow's start-up messages, which no setting silences, out of the terminal."""
-    saved = os.dup(2)
-    try:
-        with open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-
-
 def numbers(text: str, option: str) -> tuple[float, ...]:
     try:
         return tuple(float(number) for number in text.split(","))
@@ -57,7 +44,7 @@ def numbers(text: str, option: str) -> tuple[float, ...]:
 
 
 def load_keras() -> None:
-    with quiet_start():
+    with silenced():
         import keras
 
         # The first computation looks for accelerators, and says so.

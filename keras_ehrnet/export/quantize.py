@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +13,7 @@ import numpy as np
 
 from keras_ehrnet.errors import suggestion
 from keras_ehrnet.export import equalize, ranges
+from keras_ehrnet.terminal import silenced
 
 if TYPE_CHECKING:
     import keras
@@ -80,7 +78,8 @@ def convert(
     check_precision(precision, calibration)
     is_calibrated = PRECISIONS[precision].needs_calibration
     images = _checked(calibration, tuple(static_model.inputs[0].shape)) if is_calibrated else []
-    with _quiet(), tempfile.TemporaryDirectory() as folder:
+    with silenced(), warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
+        warnings.simplefilter("ignore")
         _saved_model(static_model, folder, uint8_input=uint8_input and precision != "int8")
         if not is_calibrated:
             return _converted(folder, precision)
@@ -146,14 +145,11 @@ def _calibrated(
     if precision == "int8":
         dtype = tf.uint8 if uint8_input else tf.float32
         return bytes(converters.mlir_quantize(ranges.write(even, measured), input_data_type=dtype))
-    pixels, allow_float = (
-        tf.uint8 if uint8_input else tf.float32,
-        True,
-    )  # what has no 16-bit form, such as reading uint8
+    pixels = tf.uint8 if uint8_input else tf.float32
     feed = ([image.astype(pixels.as_numpy_dtype)] for image in images)
-    return bytes(
-        Calibrator(even).calibrate_and_quantize(lambda: feed, pixels, tf.float32, allow_float, tf.int16, tf.int64)
-    )
+    # What has no 16-bit form, such as reading uint8, stays in float.
+    kinds = {"allow_float": True, "activations_type": tf.int16, "bias_type": tf.int64}
+    return bytes(Calibrator(even).calibrate_and_quantize(lambda: feed, pixels, tf.float32, **kinds))
 
 
 def _checked(images: Iterable[np.ndarray], shape: tuple[int, ...]) -> list[np.ndarray]:
@@ -166,22 +162,6 @@ def _checked(images: Iterable[np.ndarray], shape: tuple[int, ...]) -> list[np.nd
                 f"Calibration images are uint8 RGB of shape {shape}. Received: {image.dtype} of shape {image.shape}"
             )
     return images
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps what TensorFlow's converter writes to the terminal, from C++ too, unless it fails."""
-    sys.stderr.flush()
-    terminal = os.dup(2)
-    with tempfile.TemporaryFile() as notes, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        os.dup2(notes.fileno(), 2)
-        try:
-            yield
-        finally:
-            sys.stderr.flush()
-            os.dup2(terminal, 2)
-            os.close(terminal)
 
 
 def operations(content: bytes) -> Counter[str]:

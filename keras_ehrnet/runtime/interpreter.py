@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -13,6 +12,8 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+
+from keras_ehrnet.terminal import silenced
 
 PACKAGES = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter", "tensorflow.lite.python.interpreter")
 """Modules that have an interpreter, the best first."""
@@ -65,7 +66,7 @@ class Interpreter:
         source = {"model_content": model} if isinstance(model, bytes) else {"model_path": str(_checked_file(model))}
         loaded = [_delegate(package, delegate) for delegate in delegates]
         try:
-            with _quiet():
+            with silenced():
                 self._interpreter = package.Interpreter(
                     **source, num_threads=threads or _usual_threads(), experimental_delegates=loaded
                 )
@@ -122,19 +123,6 @@ class Interpreter:
     def __repr__(self) -> str:
         inputs, outputs = (", ".join(map(str, infos.values())) for infos in (self.inputs, self.outputs))
         return f"Interpreter({inputs} -> {outputs})"
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps what LiteRT says of itself at the start, which no setting silences, out of the terminal."""
-    terminal = os.dup(2)
-    try:
-        with open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(terminal, 2)
-        os.close(terminal)
 
 
 def _package() -> ModuleType:

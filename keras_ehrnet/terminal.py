@@ -1,0 +1,30 @@
+"""What libraries in C++ say of themselves, which no setting silences, kept out of the terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Standard error goes nowhere inside, for this whole process.
+
+    Example:
+        >>> import os
+        >>> from keras_ehrnet.terminal import silenced
+        >>> with silenced():
+        ...     os.write(2, b"not seen") and None
+    """
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(terminal, 2)
+        os.close(terminal)
