@@ -218,8 +218,7 @@ class LabelledExamples:
 
     def empty(self, size: int) -> Batch:
         """Arrays for `size` examples, not filled."""
-        images, labels, weights = ((size, *shape) for shape in self.shapes())
-        return Batch(np.empty(images, np.uint8), np.empty(labels, np.float32), np.empty(weights, np.uint8))
+        return self.shapes().arrays(size)
 
     def batch(self, numbers: Sequence[tuple[int, int]] | np.ndarray, out: Batch | None = None) -> Batch:
         """Makes examples.

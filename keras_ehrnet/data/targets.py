@@ -37,6 +37,11 @@ class Batch(NamedTuple):
     joints: np.ndarray
     masks: np.ndarray
 
+    def arrays(self, size: int) -> Batch:
+        """Arrays for `size` examples, not filled, where the fields are the shapes of one."""
+        images, joints, masks = ((size, *shape) for shape in self)
+        return Batch(np.empty(images, np.uint8), np.empty(joints, np.float32), np.empty(masks, np.uint8))
+
 
 @dataclass(frozen=True, eq=False)
 class Examples:
@@ -110,8 +115,7 @@ class Examples:
 
     def empty(self, size: int) -> Batch:
         """Arrays for `size` examples, not filled."""
-        images, joints, masks = ((size, *shape) for shape in self.shapes())
-        return Batch(np.empty(images, np.uint8), np.empty(joints, np.float32), np.empty(masks, np.uint8))
+        return self.shapes().arrays(size)
 
     def batch(self, numbers: Sequence[tuple[int, int]] | np.ndarray, out: Batch | None = None) -> Batch:
         """Makes examples.

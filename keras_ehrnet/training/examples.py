@@ -23,7 +23,7 @@ def make_examples(recipe: Recipe) -> Examples | LabelledExamples:
     if recipe.is_classifier:
         dataset = read_labelled(recipe, recipe.data.images, "train").limited(recipe.data.limit)
         return LabelledExamples(dataset, recipe.input_size, recipe.augmentation, seed=recipe.training.seed)
-    own = _read_dataset(recipe)
+    own = _READERS[recipe.data.kind](recipe)
     dataset = own if own.skeleton.joint_names == recipe.skeleton.joint_names else _mapped(own, recipe)
     dataset = dataset.with_people()
     if recipe.data.limit is not None:
@@ -77,11 +77,6 @@ _ONE_OF_MANY = ("lspet",)
 
 def _mapped(dataset: Dataset, recipe: Recipe) -> Dataset:
     return dataset.in_skeleton(recipe.skeleton, stand_ins=recipe.data.stand_ins)
-
-
-def _read_dataset(recipe: Recipe) -> Dataset:
-    data = recipe.data
-    return _READERS[data.kind](recipe)
 
 
 def _read_lspet(recipe: Recipe) -> Dataset:
