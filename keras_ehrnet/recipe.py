@@ -66,6 +66,7 @@ class SyntheticRecipe:
         people: tuple (int, int). Fewest and most persons per image.
         height: tuple (float, float). Height of people as parts of the image's shorter side.
         occluders: int. Most shapes in front of people.
+        turning: float. How far people turn and tilt, from 0 to 1.
     """
 
     length: int = 2000
@@ -74,6 +75,7 @@ class SyntheticRecipe:
     people: tuple[int, int] = (1, 4)
     height: tuple[float, float] = (0.45, 0.95)
     occluders: int = 2
+    turning: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 
 import keras_ehrnet as ke
-from keras_ehrnet.export import equalize, prepare, quantize, ranges
+from keras_ehrnet.export import bias, equalize, prepare, quantize, ranges
 
 BUILDERS = {
     "EfficientHRNet, any size": lambda: ke.EfficientHRNet(-4),
@@ -160,6 +160,45 @@ def test_equal_channels_compute_the_same(efficienthrnet, monkeypatch):
     for index, values in again.items():
         scale = max(values.magnitude.max(), 1e-3)
         assert np.abs(values.high - measured[index].high).max() <= 1e-3 * scale
+
+
+def test_an_uneven_beginning_stays_in_float(efficienthrnet, monkeypatch):
+    model, content = efficienthrnet
+    static = prepare.static_model(model, (64, 96), for_tflite=True)
+    images = [noise(seed=seed) for seed in range(2)]
+    for unevenness, in_float in ((1e9, False), (0.0, True)):
+        monkeypatch.setattr(equalize, "UNEVENNESS", unevenness)
+        even, _ = equalize.equalized(content, ranges.measure(content, images))
+        beginning = equalize.uneven_beginning(even)
+        assert bool(beginning) == in_float
+        graph = equalize.Graph(even)
+        results = {graph.tensors[result].name.decode(): graph.shape(result) for _, _, _, result in graph.operations()}
+        assert all(results[name][1] == 1 or results[name][1] > 64 // 4 for name in beginning)
+    # Still with products for any unevenness.
+    quantized = equalize.Graph(quantize.convert(static, "int8", calibration=images))
+    stem = next(inputs for kind, _, inputs, _ in quantized.operations() if kind == "CONV_2D")
+    assert quantized.tensors[stem[1]].type == 0, "its kernel is float32"
+
+
+def test_biases_make_up_for_rounding(tmp_path):
+    keras.utils.set_random_seed(0)
+    image = keras.Input((16, 16, 3), batch_size=1, name="image")
+    layer = keras.layers.Conv2D(8, 1, kernel_initializer="random_normal", name="conv")
+    model = keras.Model(image, {"maps": layer(image)})
+    quantize._saved_model(model, str(tmp_path), uint8_input=False)
+    content = quantize._converted(str(tmp_path), "float32")
+    shown = noise((16, 16))
+    measured = ranges.measure(content, [shown])
+    # Cut off far below what comes, so that there is something to make up for.
+    kept = dict.fromkeys(measured, (0.0, 150.0))
+    graph = equalize.Graph(bias.corrected(content, measured, kept))
+    (found,) = (graph.constant(inputs[2]) for kind, _, inputs, _ in graph.operations() if kind == "CONV_2D")
+    kernel = layer.kernel.numpy()[0, 0].T.astype(np.float64)
+    pixels = shown.reshape(-1, 3).astype(np.float64)
+    expected = (pixels @ kernel.T).mean(axis=0)
+    rounded = ranges.rounded(pixels, (0.0, 150.0)) @ bias.quantized(kernel, axis=0).T
+    assert np.abs(rounded.mean(axis=0) - expected).max() > 1
+    np.testing.assert_allclose(rounded.mean(axis=0) + found, expected, atol=1e-3)
 
 
 def test_convert_says_what_it_needs(static_lite):

@@ -102,6 +102,7 @@ def test_written_as_coco_and_read_again(tmp_path) -> None:
         (lambda: Scenes(people=(3, 1)), "people="),
         (lambda: Scenes(height=(0, 1)), "height="),
         (lambda: Scenes(occluders=-1), "occluders="),
+        (lambda: Scenes(turning=2), "turning="),
         (lambda: Scenes(skeleton=Skeleton("hand", ("thumb", "left_kne"), ())), "thumb"),
         (lambda: synthetic.dataset(0), "length=0"),
     ],

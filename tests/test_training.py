@@ -96,7 +96,7 @@ def test_what_a_run_leaves_behind(whole_run):
     run = json.loads((folder / "run.json").read_text())
     assert run["seed"] == 5 and run["starts"][0]["versions"]["keras"] == keras.__version__
     assert recipes.read(folder / "recipe.yaml").training.epochs == EPOCHS
-    assert (folder / "targets.png").stat().st_size and (folder / "predictions.png").stat().st_size
+    assert all((folder / f"{name}.png").stat().st_size for name in ("targets", "predictions", "curve"))
     assert [path.name for path in (folder / "checkpoints").iterdir()] == ["epoch-00003.npz"]
     predictor = PosePredictor.load(folder / "model.keras")
     assert predictor.network.input_size == (64, 64)

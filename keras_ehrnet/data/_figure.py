@@ -105,13 +105,17 @@ class Figure:
         return float((self.points["nose"][2] - self.points["head"][2]) / (_HEAD_WIDTH * self.size))
 
 
-def random_figure(rng: np.random.Generator, place: tuple[float, float], size: float) -> Figure:
-    """A figure with random proportions, pose, side and colours; its pelvis is at `place`, in pixels."""
+def random_figure(rng: np.random.Generator, place: tuple[float, float], size: float, turning: float = 1.0) -> Figure:
+    """A figure with random proportions, pose, side and colours; its pelvis is at `place`, in pixels.
+
+    All angles to the viewer are multiplied by `turning`: at 0 everybody is upright and seen from the front.
+    """
     points = _posed(rng)
     # Most people are seen from the front, some from the side and from behind; few are upside down.
     yaw = rng.normal(0, 40) + (180 if rng.random() < 0.25 else 0)
     roll = rng.uniform(-180, 180) if rng.random() < 0.06 else rng.normal(0, 9)
-    camera = _rotation(z=roll) @ _rotation(x=rng.normal(0, 6)) @ _rotation(y=yaw)
+    roll, pitch, yaw = (turning * angle for angle in (roll, rng.normal(0, 6), yaw))
+    camera = _rotation(z=roll) @ _rotation(x=pitch) @ _rotation(y=yaw)
     to_pixels = np.array([size, -size, size])
     seen = {name: camera @ point * to_pixels + (*place, 0.0) for name, point in points.items()}
     return Figure(seen, size, _colors(rng), bald=bool(rng.random() < 0.1))

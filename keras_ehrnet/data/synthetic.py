@@ -38,6 +38,8 @@ class Scenes:
         occluders: int. Most shapes in front of people.
         skeleton: `Skeleton`. Joints to give; those of COCO, MPII and LSP are known.
         seed: int.
+        turning: float. How far people turn and tilt: 1 as people do, a quarter of them seen from behind and few upside
+            down; 0 everybody upright and seen from the front, which is soon learned.
 
     Raises:
         ValueError: for sizes or numbers that cannot be, or joints that are not known.
@@ -55,6 +57,7 @@ class Scenes:
     occluders: int = 2
     skeleton: Skeleton = COCO_17
     seed: int = 0
+    turning: float = 1.0
 
     def __post_init__(self) -> None:
         if min(self.image_size) < 16:
@@ -65,6 +68,8 @@ class Scenes:
             raise ValueError(f"height must be (low, high), both positive. Received: height={self.height!r}")
         if self.occluders < 0:
             raise ValueError(f"occluders must not be negative. Received: occluders={self.occluders!r}")
+        if not 0 <= self.turning <= 1:
+            raise ValueError(f"turning must be from 0 to 1. Received: turning={self.turning!r}")
         joint_positions(random_figure(np.random.default_rng(0), (0.0, 0.0), 1.0), self.skeleton)
 
     def sample(self, index: int) -> Sample:
@@ -101,7 +106,7 @@ class Scenes:
             room = [min((np.hypot(*(place - other)) for other in places), default=0.0) for place in tried]
             places.append(tried[int(np.argmax(room))])
         sizes = min(self.image_size) * rng.uniform(*self.height, count)
-        return [random_figure(rng, tuple(place), size) for place, size in zip(places, sizes, strict=True)]
+        return [random_figure(rng, tuple(place), size, self.turning) for place, size in zip(places, sizes, strict=True)]
 
     def _person(self, figure: Figure, number: int, front: np.ndarray) -> Person | None:
         ys, xs = np.nonzero(front == number)

@@ -31,6 +31,7 @@ EVENNESS = 0.75
 
 _CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
 _CHANNELWISE = ("ADD", "PAD", "STRIDED_SLICE", "MEAN", "AVERAGE_POOL_2D", "RESIZE_NEAREST_NEIGHBOR")
+_UNSCALED = b"/unscaled"
 _LEAST = 1e-4  # of a channel that is always 0, too, something must be divided
 
 
@@ -58,6 +59,10 @@ class Graph:
         builtin = flatbuffer.schema().BuiltinOperator
         names = {code: name for name, code in vars(builtin).items() if isinstance(code, int)}
         self.codes = [names[max(code.builtinCode, code.deprecatedBuiltinCode)] for code in self.model.operatorCodes]
+
+    def content(self) -> bytes:
+        """The file, as changed."""
+        return flatbuffer.write(self.model)
 
     def operations(self) -> Iterator[tuple[str, Any, list[int], int]]:
         """Kind, object, numbers of inputs and of the result of every operation."""
@@ -123,7 +128,7 @@ def equalized(
             values[swish.unscaled] = values[swish.source]
             graph.assign(swish.factors, divisors[swish.source][None, None, None])
     values = {index: each.divided(divisors[index]) if index in divisors else each for index, each in values.items()}
-    return flatbuffer.write(graph.model), values
+    return graph.content(), values
 
 
 def _swishes(graph: Graph) -> list[Swish]:
@@ -152,7 +157,7 @@ def _opened(graph: Graph, swish: Swish) -> Swish:
     schema = flatbuffer.schema()
     channels = graph.shape(swish.source)[-1]
     factors = graph.add_tensor(swish.source, b"/factors", np.ones((1, 1, 1, channels)))
-    unscaled = graph.add_tensor(swish.source, b"/unscaled")
+    unscaled = graph.add_tensor(swish.source, _UNSCALED)
     product = schema.OperatorT()
     product.opcodeIndex = graph.codes.index("MUL")
     product.inputs, product.outputs = [swish.source, factors], [unscaled]
@@ -165,6 +170,32 @@ def _opened(graph: Graph, swish: Swish) -> Swish:
     sigmoid.inputs = [unscaled]
     graph.main.operators.insert(place, product)
     return replace(swish, factors=factors, unscaled=unscaled)
+
+
+def uneven_beginning(content: bytes) -> set[str]:
+    """What had better stay in float: all before a quarter of the input's resolution, if channels are uneven there.
+
+    It is few operations and few weights, all later ones suffer from its errors, and at its size extra products for
+    swish cost more time than 8 bits save.
+
+    Args:
+        content: bytes of a `.tflite` file that `equalized` returned.
+
+    Returns:
+        set of the names of these operations' results; empty where no product was added for their swish.
+    """
+    graph = Graph(content)
+    height = graph.shape(int(graph.main.inputs[0]))[1]
+    beginning: list[str] = []
+    behind: set[int] = set()
+    for _, _, inputs, result in graph.operations():
+        shape = graph.shape(result)
+        is_small = len(shape) == 4 and 1 < shape[1] <= height // 4
+        if is_small or not behind.isdisjoint(inputs):
+            behind.add(result)
+        else:
+            beginning.append(graph.tensors[result].name.decode())
+    return set(beginning) if any(name.endswith(_UNSCALED.decode()) for name in beginning) else set()
 
 
 class _Classes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,9 @@ SAMPLE_SIZE = 1 << 17
 
 _SHARES = np.array([1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.15, 0.1, 0.05])
 _STEPS = 255
+
+Range = tuple[float, float]
+"""Least and greatest value that is kept."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ def _together(parts: Iterable[Values]) -> Values:
     return Values(np.min(lows, axis=0), np.max(highs, axis=0), np.mean(magnitudes, axis=0), np.concatenate(samples))
 
 
-def best(values: Values) -> tuple[float, float]:
+def best(values: Values) -> Range:
     """The range around 0 whose 256 steps change least what is read.
 
     Rare large values are cut off where finer steps for all others gain more. Of what swish reads, all that is far below
@@ -125,9 +128,7 @@ def best(values: Values) -> tuple[float, float]:
     def error(low: float, high: float) -> float:
         if high - low < 1e-9:
             return np.inf
-        step = (high - low) / _STEPS
-        zero = np.round(-low / step)
-        kept = (np.clip(np.round(values.sample / step) + zero, 0, _STEPS) - zero) * step
+        kept = rounded(values.sample, (low, high))
         return float(np.square(_read(kept, values.swish) - expected).mean())
 
     lows, highs = low * _SHARES, high * _SHARES
@@ -138,25 +139,49 @@ def best(values: Values) -> tuple[float, float]:
     return low, high
 
 
+def rounded(values: np.ndarray, kept: Range) -> np.ndarray:
+    """Values as the 256 steps of a range hold them.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras_ehrnet.export.ranges import rounded
+        >>> rounded(np.array([-9.0, -0.3, 0.8, 300.0]), (-1.0, 254.0))
+        array([ -1.,   0.,   1., 254.])
+    """
+    low, high = kept
+    if low == high:
+        return values
+    step = (high - low) / _STEPS
+    zero = np.round(-low / step)
+    return (np.clip(np.round(values / step) + zero, 0, _STEPS) - zero) * step
+
+
 def _read(values: np.ndarray, swish: np.ndarray | None) -> np.ndarray:
     return values if swish is None else values / (1 + np.exp(-np.clip(values * swish, -60, 60)))
 
 
-def write(content: bytes, measured: dict[int, Values]) -> bytes:
-    """The file with the best range of every tensor in it, as TensorFlow's quantizer reads them.
+def chosen(content: bytes, measured: Mapping[int, Values]) -> dict[int, Range]:
+    """The best range of every tensor of a network; its input keeps the full one."""
+    inputs = {int(index) for index in flatbuffer.read(content).subgraphs[0].inputs}
+    return {
+        index: (float(values.low.min()), float(values.high.max())) if index in inputs else best(values)
+        for index, values in measured.items()
+    }
+
+
+def write(content: bytes, ranges: Mapping[int, Range]) -> bytes:
+    """The file with ranges of tensors in it, as TensorFlow's quantizer reads them.
 
     Args:
         content: bytes of a `.tflite` file in float32.
-        measured: dict from numbers of tensors to their `Values`. The network's input keeps its full range.
+        ranges: mapping from numbers of tensors to their ranges.
 
     Returns:
         bytes of a `.tflite` file.
     """
     model = flatbuffer.read(content)
-    graph = model.subgraphs[0]
-    for index, values in measured.items():
-        whole = float(values.low.min()), float(values.high.max())
-        graph.tensors[index].quantization = _statistics(*(whole if index in graph.inputs else best(values)))
+    for index, kept in ranges.items():
+        model.subgraphs[0].tensors[index].quantization = _statistics(*kept)
     return flatbuffer.write(model)
 
 

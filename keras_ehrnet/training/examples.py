@@ -114,5 +114,5 @@ _READERS: dict[str, Callable[[Recipe], Dataset]] = {
 def synthetic_scenes(recipe: Recipe, seed: int) -> synthetic.Scenes:
     people = recipe.data.synthetic
     return synthetic.Scenes(
-        people.image_size, people.people, people.height, people.occluders, recipe.skeleton, seed=seed
+        people.image_size, people.people, people.height, people.occluders, recipe.skeleton, seed, people.turning
     )

@@ -8,8 +8,12 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
 from keras_ehrnet import losses
+from keras_ehrnet.data.classification import LabelledExamples
+from keras_ehrnet.data.loader import as_training_data
+from keras_ehrnet.data.targets import Batch, Examples
 from keras_ehrnet.recipe import Recipe
 from keras_ehrnet.skeletons import MPII_16, Skeleton
 from keras_ehrnet.training.optimizers import make_optimizer
@@ -51,6 +55,20 @@ def compiled_model(
     model.compile(optimizer=make_optimizer(recipe, steps_per_epoch), loss=supervised, jit_compile=jit)
     model.optimizer.build(model.trainable_variables)
     return network, model
+
+
+def build_losses(model: keras.Model, examples: Examples | LabelledExamples) -> None:
+    """Makes the means of a compiled model's losses, which Keras otherwise makes in the first training step.
+
+    TensorFlow traces a step that makes variables twice, which takes half a minute for EfficientHRNet.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return
+    images, truth, _ = as_training_data(Batch(*map(np.zeros_like, examples.empty(1))), list(model.output))
+    # The maps' sides do not matter here.
+    maps = {name: ops.zeros([side or 1 for side in tensor.shape]) for name, tensor in model.output.items()}
+    model.compute_loss(images, truth, maps)
+    model.reset_metrics()
 
 
 def _network(recipe: Recipe) -> keras.Model:

@@ -1,9 +1,12 @@
-"""Pictures of a training: a batch with its targets, and predictions."""
+"""Pictures of a training: a batch with its targets, predictions, and how loss and score went."""
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from keras import ops
@@ -18,6 +21,7 @@ from keras_ehrnet.poses import Poses
 from keras_ehrnet.predictor import PosePredictor
 
 _PICTURE_SIDE = 256
+_SCORES = ("ap", "pckh@0.5", "pck@0.2", "top1")
 
 
 def targets_picture(examples: Examples | LabelledExamples, order: Order, count: int) -> np.ndarray:
@@ -66,3 +70,40 @@ def predictions_picture(predictor: PosePredictor, samples: Sequence[Sample]) -> 
         boxes = None if bottom_up else np.array([person.box for person in sample.targets])
         cells.append(draw.poses(image, predictor(image, boxes=boxes)))
     return draw.grid(cells, columns=4, size=(_PICTURE_SIDE, _PICTURE_SIDE))
+
+
+def curve_picture(logs: Sequence[Path], title: str) -> bytes | None:
+    """Loss and score over the epochs, as PNG.
+
+    Args:
+        logs: Paths of the `log.csv` of a training, or of several that went on with each other's weights.
+        title: str.
+
+    Returns:
+        bytes; None before the first epoch.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    runs = [list(csv.DictReader(log.open(newline="", encoding="utf-8"))) for log in logs if log.exists()]
+    rows = [row for run in runs for row in run]
+    if not rows:
+        return None
+    chart = Figure(figsize=(7, 4), layout="constrained")
+    loss = chart.add_subplot()
+    loss.plot(range(1, len(rows) + 1), [float(row["loss"]) for row in rows], color="tab:blue", linewidth=1)
+    loss.set(xlabel="epoch", title=title)
+    loss.set_ylabel("loss", color="tab:blue")
+    loss.xaxis.set_major_locator(MaxNLocator(integer=True))
+    for join in np.cumsum([len(run) for run in runs])[:-1]:
+        loss.axvline(join + 0.5, color="grey", linestyle=":")
+    name = next((name for name in _SCORES if name in rows[0]), None)
+    scored = [(epoch, float(row[name])) for epoch, row in enumerate(rows, start=1) if name and row[name]]
+    if scored:
+        score = loss.twinx()
+        score.plot(*zip(*scored, strict=True), "o-", color="tab:red", markersize=4)
+        score.set_ylabel(name.upper(), color="tab:red")
+        score.grid(alpha=0.3)
+    picture = io.BytesIO()
+    chart.savefig(picture, format="png", dpi=110)
+    return picture.getvalue()

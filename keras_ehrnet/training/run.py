@@ -39,13 +39,14 @@ from keras_ehrnet.files import write_file
 from keras_ehrnet.recipe import Recipe, first_difference, from_dict
 from keras_ehrnet.training.devices import Hosts, devices, distribution, precision, this_host
 from keras_ehrnet.training.examples import annotated_skeleton, make_examples
-from keras_ehrnet.training.model import compiled_model
-from keras_ehrnet.training.pictures import targets_picture
+from keras_ehrnet.training.model import build_losses, compiled_model
+from keras_ehrnet.training.pictures import curve_picture, targets_picture
 from keras_ehrnet.training.scoring import Figures, evaluator, has_evaluation
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+_LOG = "log.csv"
 _PACKAGES = ("keras", "tensorflow", "jax", "numpy", "opencv-python-headless")
 
 
@@ -73,7 +74,8 @@ def train(
     """Trains a model as a recipe says, or goes on where an earlier run with the same recipe stopped.
 
     The output folder receives `recipe.yaml`, `run.json` (versions, seed, starts), `log.csv` (a row per epoch),
-    `checkpoints/`, `targets.png`, `predictions.png` and at the end `model.keras`, which `PosePredictor.load` takes.
+    `curve.png`, `checkpoints/`, `targets.png`, `predictions.png` and at the end `model.keras`, which
+    `PosePredictor.load` takes.
     After an interruption it goes on behind the last whole epoch. Batches and dropout depend on seed and step alone, so
     that the losses are those of a run without interruption.
 
@@ -115,6 +117,7 @@ def train(
     with devices(recipe.training.devices) as scope:
         with precision(recipe.training.precision), scope:
             network, model = compiled_model(recipe, steps, annotated_skeleton(recipe), say)
+            build_losses(model, examples)
             if hosts.is_first:
                 _write_start(recipe, first, hosts)
             if first:
@@ -176,6 +179,11 @@ class _Run:
     hosts: Hosts
     started: float
 
+    def is_evaluated(self, epoch: int) -> bool:
+        """Whether it is the recipe's time to evaluate after an epoch; the last one always is."""
+        every = self.recipe.evaluation.every
+        return epoch + 1 == self.recipe.training.epochs or (every > 0 and (epoch + 1) % every == 0)
+
     def is_out_of_time(self) -> bool:
         """Whether `training.minutes` are over, by the first host's clock."""
         minutes = self.recipe.training.minutes
@@ -192,6 +200,7 @@ def _fit(
     # Evaluates, logs and saves; behind it, so that a stop leaves a whole epoch, the clock.
     epoch_end = _epoch_end(run, partial(console.print, highlight=False, soft_wrap=True))
     used = [*callbacks, StopAtBadLoss(), *_optional_callbacks(run)]
+    curve = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: _draw_curve(run, epoch))
     with ExitStack() as cleanup:
         if run.hosts.is_first:
             used.append(Progress(console, recipe.training.epochs, run.steps, recipe.training.batch_size, run.first))
@@ -207,7 +216,7 @@ def _fit(
                 steps_per_epoch=run.steps,
                 shuffle=False,
                 verbose=0,
-                callbacks=[*used, epoch_end, TimeLimit(run.is_out_of_time)],
+                callbacks=[*used, epoch_end, curve, TimeLimit(run.is_out_of_time)],
             )
         except Exception as error:
             _raise_cause(error)
@@ -216,15 +225,18 @@ def _fit(
 
 
 def _epoch_end(run: _Run, say: Callable[[str], None]) -> EpochEnd:
-    every, epochs = run.recipe.evaluation.every, run.recipe.training.epochs
-
     def is_due(epoch: int) -> bool:
-        return has_evaluation(run.recipe) and ((epoch + 1) % every == 0 or epoch + 1 == epochs)
+        return has_evaluation(run.recipe) and run.is_evaluated(epoch)
 
     if not run.hosts.is_first:
         return EpochEnd(None, None, dict, is_due, say)
-    table = Table(run.recipe.folder / "log.csv", "epoch", run.first)
+    table = Table(run.recipe.folder / _LOG, "epoch", run.first)
     return EpochEnd(table, run.checkpoints, _evaluator(run) or dict, is_due, say)
+
+
+def _draw_curve(run: _Run, epoch: int) -> None:
+    if run.is_evaluated(epoch) and run.hosts.is_first:
+        write_file(run.recipe.folder / "curve.png", curve_picture([run.recipe.folder / _LOG], run.recipe.name))
 
 
 def _optional_callbacks(run: _Run) -> list[keras.callbacks.Callback]:

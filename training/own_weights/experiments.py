@@ -1,7 +1,7 @@
 """The experiments behind our own weights: what each asks, its command, and one table of what came out.
 
 python training/own_weights/experiments.py list
-python training/own_weights/experiments.py table runs training/RESULTS.md
+python training/own_weights/experiments.py table runs training/own_weights/RESULTS.md
 """
 
 from __future__ import annotations

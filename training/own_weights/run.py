@@ -8,7 +8,6 @@ of limited size (`parts.py`). It needs JAX and Keras, no TensorFlow. Exit status
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import shutil
@@ -111,34 +110,6 @@ def save_small(model: keras.Model, path: Path) -> Path:
     return path
 
 
-def curve(folder: Path) -> Path | None:
-    """Draws loss and average precision over the epochs of `log.csv` as `curve.png`; None before the first epoch."""
-    log = folder / "log.csv"
-    rows = list(csv.DictReader(log.open(newline=""))) if log.exists() else []
-    if not rows:
-        return None
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, loss = pyplot.subplots(figsize=(7, 4), layout="constrained")
-    epochs = [int(row["epoch"]) + 1 for row in rows]
-    loss.semilogy(epochs, [float(row["loss"]) for row in rows], color="tab:blue", linewidth=1)
-    loss.set(xlabel="epoch", ylabel="loss", title=folder.name)
-    scored = [(epoch, float(row["ap"])) for epoch, row in zip(epochs, rows, strict=True) if row.get("ap")]
-    if scored:
-        precision = loss.twinx()
-        precision.plot(*zip(*scored, strict=True), "o-", color="tab:red", markersize=3)
-        precision.set(ylabel="AP", ylim=(0, None))
-    path = folder / "curve.png"
-    partial = folder / ".curve.part.png"
-    figure.savefig(partial, dpi=110)
-    pyplot.close(figure)
-    partial.replace(path)
-    return path
-
-
 def hand_back(folder: Path, output: Path, finished: bool, limit: int, most: int) -> None:
     """Writes a run in parts, and what one wants to see at once beside them.
 
@@ -232,7 +203,6 @@ def _train(recipe: Recipe, clock: Clock) -> bool:
     if result.finished and evaluates and not scores.exists() and clock.seconds_left() > 60 * _EVALUATION_MINUTES:
         _evaluate(recipe, result.model, scores.parent)
     finished = result.finished and (scores.exists() or not evaluates)
-    curve(recipe.folder)
     epochs = Checkpoints(recipe.folder / CHECKPOINTS).epochs()
     state = {"epochs": epochs, "of": recipe.training.epochs, "finished": finished}
     if result.history:
