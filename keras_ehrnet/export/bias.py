@@ -8,7 +8,7 @@ same amount. What a channel reads on average is known from calibration, and so i
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 import numpy as np
 
@@ -19,21 +19,26 @@ _LARGEST = 127
 _OUT_AXIS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3}
 
 
-def corrected(content: bytes, measured: Mapping[int, Values], ranges: Mapping[int, Range]) -> bytes:
+def corrected(
+    content: bytes, measured: Mapping[int, Values], ranges: Mapping[int, Range], in_float: Set[str] = frozenset()
+) -> bytes:
     """The same network, whose convolutions give on average in integers what they give in float.
 
     Args:
         content: bytes of a `.tflite` file in float32.
         measured: mapping from numbers of tensors to their `Values`.
         ranges: mapping from numbers of tensors to what is kept of them, see `ranges.best`.
+        in_float: set of names of results that stay in float, where there is nothing to make up for.
 
     Returns:
         bytes of a `.tflite` file, still in float32.
     """
     graph = Graph(content)
     readers = Counter(graph.buffer(index) for _, _, inputs, _ in graph.operations() for index in inputs)
-    for kind, _, inputs, _ in graph.operations():
+    for kind, _, inputs, result in graph.operations():
         if kind not in _OUT_AXIS or len(inputs) < 3 or inputs[0] not in measured:
+            continue
+        if graph.tensors[result].name.decode() in in_float:
             continue
         source, kernel, bias = inputs
         if readers[graph.buffer(bias)] > 1:

@@ -147,8 +147,8 @@ def _calibrated(
     if precision == "int8":
         dtype = tf.uint8 if uint8_input else tf.float32
         kept = ranges.chosen(even, measured)
-        prepared = ranges.write(bias.corrected(even, measured, kept), kept)
-        in_float = equalize.uneven_beginning(prepared)
+        in_float = equalize.uneven_beginning(even)
+        prepared = ranges.write(bias.corrected(even, measured, kept, in_float), kept)
         return bytes(converters.mlir_quantize(prepared, input_data_type=dtype, denylisted_nodes=in_float or None))
     pixels = tf.uint8 if uint8_input else tf.float32
     feed = ([image.astype(pixels.as_numpy_dtype)] for image in images)
