@@ -21,8 +21,8 @@ from keras_ehrnet import recipe as recipes
 from keras_ehrnet.callbacks import Checkpoints, Table
 from keras_ehrnet.data import synthetic
 from keras_ehrnet.models.variants import VARIANTS
-from keras_ehrnet.training.examples import annotated_skeleton
-from keras_ehrnet.training.model import compiled_model
+from keras_ehrnet.training.examples import annotated_skeleton, make_examples
+from keras_ehrnet.training.model import build_losses, compiled_model
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -274,6 +274,16 @@ def test_joints_that_a_data_set_does_not_know_are_ignored(tmp_path, kind, ignore
     chosen = tiny.recipe(tmp_path, model={"name": "h-4"}, data=data)
     _, model = compiled_model(chosen, 1, annotated_skeleton(chosen))
     assert model.loss["heatmaps_2"].ignore_unlabelled is ignored
+
+
+def test_the_first_step_makes_no_variables(tmp_path):
+    """TensorFlow would trace it twice."""
+    chosen = tiny.recipe(tmp_path, model={"name": "efficientpose-rt", "skeleton": "mpii_16", "input_size": [64, 64]})
+    _, model = compiled_model(chosen, 1, annotated_skeleton(chosen))
+    assert [metric.name for metric in model.metrics] == ["loss"]
+    build_losses(model, make_examples(chosen))
+    assert {metric.name for metric in model.metrics} == {"loss", *(f"{name}_loss" for name in model.output)}
+    assert all(float(metric.result()) == 0 for metric in model.metrics)
 
 
 def test_a_damaged_image_ends_it_with_its_name(tmp_path):
