@@ -136,6 +136,7 @@ def train(
         if first < recipe.training.epochs:
             batches = _batches(recipe, examples, order, list(model.output), first * steps)
             history = _fit(run, batches, callbacks, console)
+        _draw_curve(run)
         done = first + len(history)
         if done < recipe.training.epochs:
             say(
@@ -200,7 +201,9 @@ def _fit(
     # Evaluates, logs and saves; behind it, so that a stop leaves a whole epoch, the clock.
     epoch_end = _epoch_end(run, partial(console.print, highlight=False, soft_wrap=True))
     used = [*callbacks, StopAtBadLoss(), *_optional_callbacks(run)]
-    curve = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: _draw_curve(run, epoch))
+    curve = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: _draw_curve(run) if run.is_evaluated(epoch) else None
+    )
     with ExitStack() as cleanup:
         if run.hosts.is_first:
             used.append(Progress(console, recipe.training.epochs, run.steps, recipe.training.batch_size, run.first))
@@ -234,9 +237,10 @@ def _epoch_end(run: _Run, say: Callable[[str], None]) -> EpochEnd:
     return EpochEnd(table, run.checkpoints, _evaluator(run) or dict, is_due, say)
 
 
-def _draw_curve(run: _Run, epoch: int) -> None:
-    if run.is_evaluated(epoch) and run.hosts.is_first:
-        write_file(run.recipe.folder / "curve.png", curve_picture([run.recipe.folder / _LOG], run.recipe.name))
+def _draw_curve(run: _Run) -> None:
+    picture = curve_picture([run.recipe.folder / _LOG], run.recipe.name)
+    if picture is not None and run.hosts.is_first:
+        write_file(run.recipe.folder / "curve.png", picture)
 
 
 def _optional_callbacks(run: _Run) -> list[keras.callbacks.Callback]:
