@@ -12,7 +12,7 @@ from collections.abc import Mapping, Set
 
 import numpy as np
 
-from keras_ehrnet.export.equalize import Graph
+from keras_ehrnet.export.graph import Graph
 from keras_ehrnet.export.ranges import Range, Values, rounded
 
 _LARGEST = 127
@@ -20,14 +20,18 @@ _OUT_AXIS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3}
 
 
 def corrected(
-    content: bytes, measured: Mapping[int, Values], ranges: Mapping[int, Range], in_float: Set[str] = frozenset()
+    content: bytes,
+    measured: Mapping[int, Values],
+    ranges: Mapping[int, Range] | None = None,
+    in_float: Set[str] = frozenset(),
 ) -> bytes:
     """The same network, whose convolutions give on average in integers what they give in float.
 
     Args:
         content: bytes of a `.tflite` file in float32.
         measured: mapping from numbers of tensors to their `Values`.
-        ranges: mapping from numbers of tensors to what is kept of them, see `ranges.best`.
+        ranges: mapping from numbers of tensors to what 8 bits keep of them, see `ranges.best`; None: only weights are
+            rounded.
         in_float: set of names of results that stay in float, where there is nothing to make up for.
 
     Returns:
@@ -38,15 +42,16 @@ def corrected(
     for kind, _, inputs, result in graph.operations():
         if kind not in _OUT_AXIS or len(inputs) < 3 or inputs[0] not in measured:
             continue
-        if graph.tensors[result].name.decode() in in_float:
+        if graph.name(result) in in_float:
             continue
         source, kernel, bias = inputs
         if readers[graph.buffer(bias)] > 1:
             continue
         sample = measured[source].sample
-        before, after = sample.mean(axis=0), rounded(sample, ranges[source]).mean(axis=0)
+        read = sample if ranges is None else rounded(sample, ranges[source])
         weights = graph.constant(kernel)
-        lost = _sums(kind, weights, before) - _sums(kind, quantized(weights, _OUT_AXIS[kind]), after)
+        rounded_weights = quantized(weights, _OUT_AXIS[kind])
+        lost = _sums(kind, weights, sample.mean(axis=0)) - _sums(kind, rounded_weights, read.mean(axis=0))
         graph.assign(bias, graph.constant(bias) + lost)
     return graph.content()
 

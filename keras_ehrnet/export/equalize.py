@@ -2,133 +2,86 @@
 
 All channels of a tensor share their 256 steps: of a channel whose values are a fiftieth of another's, five steps are
 left. But convolutions can divide what they write, and multiply what they read, by a number per channel for nothing.
-What lies between (sums, concatenations, means, products with gates) lets such factors through. Swish does not:
-x sigmoid(x) of scaled x needs the unscaled x in its sigmoid, which costs a product, and is worth it where channels
-differ much. (The idea for ReLU: Nagel et al. 2019, arXiv 1906.04721, section 4.1.)
+What lies between (sums, concatenations, means, products with gates) lets such factors through (the idea for ReLU:
+Nagel et al. 2019, arXiv 1906.04721, section 4.1). Swish, x sigmoid(x), does not: what leads to an uneven one had better
+stay in float.
 """
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
-from keras_ehrnet.export import flatbuffer
+from keras_ehrnet.export.graph import Graph
 from keras_ehrnet.export.ranges import Values
 
-SWISH_RANGE = 8.0
-"""Channels that swish reads are not enlarged beyond this: between -8 and 8 sigmoid needs fine steps in all of them."""
+UNEVENNESS = 2.5
+"""By how much channels behind a swish differ, on average, from the greatest one for it to stay in float."""
 
-UNEVENNESS = 3.0
-"""By how much channels differ, on average, from the greatest one for swish to be worth another product."""
+BEGINNING = 0.6
+"""Share of the operations that may be the beginning: what comes later leaves its errors to few others."""
+
+_SWISH_RANGE = 8.0  # channels count as no smaller: where they were, sigmoid would need fine steps all the same
 
 EVENNESS = 0.75
 """1 would make all channels equal, and the kernels that read them as uneven as the channels were."""
 
 _CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
 _CHANNELWISE = ("ADD", "PAD", "STRIDED_SLICE", "MEAN", "AVERAGE_POOL_2D", "RESIZE_NEAREST_NEIGHBOR")
-_UNSCALED = b"/unscaled"
 _LEAST = 1e-4  # of a channel that is always 0, too, something must be divided
 
 
 @dataclass(frozen=True)
 class Swish:
-    """x sigmoid(x): numbers of its tensors, and of the constant factors inside the sigmoid if there are any."""
+    """x sigmoid(x): numbers of x and of the product."""
 
     source: int
     product: int
-    factors: int | None = None
-    unscaled: int | None = None
 
 
-class Graph:
-    """A network in TensorFlow Lite's format, to be read and changed.
-
-    Args:
-        content: bytes of a `.tflite` file in float32.
-    """
-
-    def __init__(self, content: bytes) -> None:
-        self.model = flatbuffer.read(content)
-        self.main = self.model.subgraphs[0]
-        self.tensors = self.main.tensors
-        builtin = flatbuffer.schema().BuiltinOperator
-        names = {code: name for name, code in vars(builtin).items() if isinstance(code, int)}
-        self.codes = [names[max(code.builtinCode, code.deprecatedBuiltinCode)] for code in self.model.operatorCodes]
-
-    def content(self) -> bytes:
-        """The file, as changed."""
-        return flatbuffer.write(self.model)
-
-    def operations(self) -> Iterator[tuple[str, Any, list[int], int]]:
-        """Kind, object, numbers of inputs and of the result of every operation."""
-        for operator in self.main.operators:
-            inputs = [int(index) for index in operator.inputs if index >= 0]
-            yield self.codes[operator.opcodeIndex], operator, inputs, int(operator.outputs[0])
-
-    def is_constant(self, index: int) -> bool:
-        data = self.model.buffers[self.tensors[index].buffer].data
-        return data is not None and len(data) > 0
-
-    def shape(self, index: int) -> tuple[int, ...]:
-        shape = self.tensors[index].shape
-        return () if shape is None else tuple(int(side) for side in shape)
-
-    def buffer(self, index: int) -> int:
-        return self.tensors[index].buffer
-
-    def constant(self, index: int) -> np.ndarray:
-        data = self.model.buffers[self.tensors[index].buffer].data
-        return np.frombuffer(bytes(data), "<f4").reshape(self.shape(index)).astype(np.float64)
-
-    def assign(self, index: int, values: np.ndarray) -> None:
-        self.model.buffers[self.tensors[index].buffer].data = np.frombuffer(values.astype("<f4").tobytes(), np.uint8)
-
-    def add_tensor(self, like: int, name: bytes, values: np.ndarray | None = None) -> int:
-        """A tensor like another one, or a constant of the same type."""
-        tensor = copy.copy(self.tensors[like])
-        tensor.name += name
-        self.tensors.append(tensor)
-        index = len(self.tensors) - 1
-        if values is not None:
-            tensor.shape = np.array(values.shape, np.int32)
-            tensor.buffer = len(self.model.buffers)
-            self.model.buffers.append(flatbuffer.schema().BufferT())
-            self.assign(index, values)
-        return index
-
-
-def equalized(
-    content: bytes, measured: dict[int, Values], *, through_swish: bool = True
-) -> tuple[bytes, dict[int, Values]]:
+def equalized(content: bytes, measured: Mapping[int, Values]) -> tuple[bytes, dict[int, Values]]:
     """The same network, whose tensors use their ranges evenly.
 
     Args:
         content: bytes of a `.tflite` file in float32.
-        measured: dict of `keras_ehrnet.export.ranges.measure` for it.
-        through_swish: bool. Whether to add products for swish where channels differ much.
+        measured: mapping of `keras_ehrnet.export.ranges.measure` for it.
 
     Returns:
         tuple (bytes of a `.tflite` file that computes the same, `Values` of its tensors).
     """
     graph = Graph(content)
-    swishes = _swishes(graph)
-    if through_swish:
-        swishes = [_opened(graph, swish) if _is_uneven(graph, measured, swish) else swish for swish in swishes]
-    divisors = _divisors(graph, measured, {swish.product: swish for swish in swishes})
+    divisors = _divisors(graph, measured)
     _rescale_convolutions(graph, divisors)
-    values = dict(measured)
-    for swish in swishes:
-        values[swish.source] = replace(values[swish.source], swish=np.ones(len(divisors[swish.source])))
-        if swish.unscaled is not None:
-            values[swish.unscaled] = values[swish.source]
-            graph.assign(swish.factors, divisors[swish.source][None, None, None])
-    values = {index: each.divided(divisors[index]) if index in divisors else each for index, each in values.items()}
+    values = {index: each.divided(divisors[index]) if index in divisors else each for index, each in measured.items()}
+    for swish in _swishes(graph):
+        values[swish.source] = replace(values[swish.source], is_read_by_swish=True)
     return graph.content(), values
+
+
+def uneven_beginning(content: bytes, measured: Mapping[int, Values]) -> set[str]:
+    """What had better stay in float: all that leads to a swish of uneven channels.
+
+    In networks that have such, they are in the beginning: few operations and few weights, from whose errors all later
+    ones suffer, and no slower in float than in integers on CPUs.
+
+    Args:
+        content: bytes of a `.tflite` file in float32.
+        measured: mapping of `keras_ehrnet.export.ranges.measure` for it.
+
+    Returns:
+        set of the names of these operations' results.
+    """
+    graph = Graph(content)
+    operations = [(inputs, result) for _, _, inputs, result in graph.operations()]
+    early = {result for _, result in operations[: int(BEGINNING * len(operations))]}
+    kept = {swish.product for swish in _swishes(graph) if swish.product in early and _is_uneven(graph, measured, swish)}
+    for inputs, result in reversed(operations):
+        if result in kept:
+            kept.update(inputs)
+    return {graph.name(result) for _, result in operations if result in kept}
 
 
 def _swishes(graph: Graph) -> list[Swish]:
@@ -145,57 +98,11 @@ def _swishes(graph: Graph) -> list[Swish]:
     ]
 
 
-def _is_uneven(graph: Graph, measured: dict[int, Values], swish: Swish) -> bool:
+def _is_uneven(graph: Graph, measured: Mapping[int, Values], swish: Swish) -> bool:
     if graph.shape(swish.source)[1:3] == (1, 1):
         return False
     magnitude = measured[swish.product].magnitude
-    return float((magnitude.max() / np.maximum(magnitude, SWISH_RANGE)).mean()) > UNEVENNESS
-
-
-def _opened(graph: Graph, swish: Swish) -> Swish:
-    """With a product before the sigmoid, by 1 as yet."""
-    schema = flatbuffer.schema()
-    channels = graph.shape(swish.source)[-1]
-    factors = graph.add_tensor(swish.source, b"/factors", np.ones((1, 1, 1, channels)))
-    unscaled = graph.add_tensor(swish.source, _UNSCALED)
-    product = schema.OperatorT()
-    product.opcodeIndex = graph.codes.index("MUL")
-    product.inputs, product.outputs = [swish.source, factors], [unscaled]
-    product.builtinOptionsType, product.builtinOptions = schema.BuiltinOptions.MulOptions, schema.MulOptionsT()
-    place, sigmoid = next(
-        (place, operator)
-        for place, (kind, operator, inputs, _) in enumerate(graph.operations())
-        if kind == "LOGISTIC" and inputs == [swish.source]
-    )
-    sigmoid.inputs = [unscaled]
-    graph.main.operators.insert(place, product)
-    return replace(swish, factors=factors, unscaled=unscaled)
-
-
-def uneven_beginning(content: bytes) -> set[str]:
-    """What had better stay in float: all before a quarter of the input's resolution, if channels are uneven there.
-
-    It is few operations and few weights, all later ones suffer from its errors, and at its size extra products for
-    swish cost more time than 8 bits save.
-
-    Args:
-        content: bytes of a `.tflite` file that `equalized` returned.
-
-    Returns:
-        set of the names of these operations' results; empty where no product was added for their swish.
-    """
-    graph = Graph(content)
-    height = graph.shape(int(graph.main.inputs[0]))[1]
-    beginning: list[str] = []
-    behind: set[int] = set()
-    for _, _, inputs, result in graph.operations():
-        shape = graph.shape(result)
-        is_small = len(shape) == 4 and 1 < shape[1] <= height // 4
-        if is_small or not behind.isdisjoint(inputs):
-            behind.add(result)
-        else:
-            beginning.append(graph.tensors[result].name.decode())
-    return set(beginning) if any(name.endswith(_UNSCALED.decode()) for name in beginning) else set()
+    return float((magnitude.max() / np.maximum(magnitude, _SWISH_RANGE)).mean()) > UNEVENNESS
 
 
 class _Classes:
@@ -241,11 +148,10 @@ class _Classes:
         return [self.root(channel) for channel in self.channels[index]]
 
 
-def _classes(graph: Graph, products: dict[int, Swish]) -> _Classes:
+def _classes(graph: Graph) -> _Classes:
     classes = _Classes(graph)
     classes.keep(*(int(index) for index in (*graph.main.inputs, *graph.main.outputs)))
     buffers = Counter(graph.buffer(index) for _, _, inputs, _ in graph.operations() for index in inputs)
-    unscaled = {swish.unscaled for swish in products.values()}
     for kind, operator, inputs, result in graph.operations():
         options = operator.builtinOptions
         data = [index for index in inputs if not graph.is_constant(index)]
@@ -256,12 +162,8 @@ def _classes(graph: Graph, products: dict[int, Swish]) -> _Classes:
                 classes.keep(*data, result)
             elif not is_scalable:
                 classes.keep(result)
-        elif result in unscaled:
-            classes.keep(result)
         elif not is_known or not is_scalable:
             classes.keep(*data, result)
-        elif result in products and products[result].factors is not None:
-            classes.same([products[result].source], result)
         elif kind == "CONCATENATION" and len(data) == len(inputs) and options.axis in (3, -1):
             classes.concatenated(data, result)
         elif kind == "MUL" and _is_gated(graph, data):
@@ -285,16 +187,13 @@ def _is_channelwise(graph: Graph, kind: str, data: list[int], result: int) -> bo
     return is_sum_of_two and all(graph.shape(index)[-1] == graph.shape(result)[-1] for index in data)
 
 
-def _divisors(graph: Graph, measured: dict[int, Values], products: dict[int, Swish]) -> dict[int, np.ndarray]:
+def _divisors(graph: Graph, measured: Mapping[int, Values]) -> dict[int, np.ndarray]:
     """Numbers that each channel is divided by: by what all that must share it reach."""
-    classes = _classes(graph, products)
-    opened = {swish.source for swish in products.values() if swish.factors is not None}
+    classes = _classes(graph)
     greatest = np.zeros(len(classes.parents))
     for index, values in measured.items():
         if index in classes.channels:
-            # What swish reads may be far below 0, and is then almost nothing afterwards.
-            magnitude = np.full(len(values.high), SWISH_RANGE) if index in opened else values.magnitude
-            np.maximum.at(greatest, classes.roots(index), magnitude)
+            np.maximum.at(greatest, classes.roots(index), values.magnitude)
     greatest = np.maximum(greatest, _LEAST) ** EVENNESS
     greatest[0] = 1
     return {index: greatest[classes.roots(index)] for index in classes.channels}

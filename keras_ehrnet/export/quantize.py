@@ -143,18 +143,18 @@ def _calibrated(
     from tensorflow.lite.python.optimize.calibrator import Calibrator
 
     measured = ranges.measure(content, images, progress)
-    even, measured = equalize.equalized(content, measured, through_swish=precision == "int8")
-    if precision == "int8":
-        dtype = tf.uint8 if uint8_input else tf.float32
-        kept = ranges.chosen(even, measured)
-        in_float = equalize.uneven_beginning(even)
-        prepared = ranges.write(bias.corrected(even, measured, kept, in_float), kept)
-        return bytes(converters.mlir_quantize(prepared, input_data_type=dtype, denylisted_nodes=in_float or None))
+    even, measured = equalize.equalized(content, measured)
     pixels = tf.uint8 if uint8_input else tf.float32
+    if precision == "int8":
+        kept = ranges.chosen(even, measured)
+        in_float = equalize.uneven_beginning(even, measured)
+        prepared = ranges.write(bias.corrected(even, measured, kept, in_float), kept)
+        return bytes(converters.mlir_quantize(prepared, input_data_type=pixels, denylisted_nodes=in_float or None))
     feed = ([image.astype(pixels.as_numpy_dtype)] for image in images)
     # What has no 16-bit form, such as reading uint8, stays in float.
     kinds = {"allow_float": True, "activations_type": tf.int16, "bias_type": tf.int64}
-    return bytes(Calibrator(even).calibrate_and_quantize(lambda: feed, pixels, tf.float32, **kinds))
+    prepared = bias.corrected(even, measured)
+    return bytes(Calibrator(prepared).calibrate_and_quantize(lambda: feed, pixels, tf.float32, **kinds))
 
 
 def _checked(images: Iterable[np.ndarray], shape: tuple[int, ...]) -> list[np.ndarray]:

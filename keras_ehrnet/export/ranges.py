@@ -30,20 +30,19 @@ class Values:
         magnitude: float array of shape `(C,)`. Greatest absolute value of each channel in an image, on average: more
             images do not make it greater.
         sample: float array of shape `(N, C)`. Some of the values.
-        swish: float array of shape `(C,)`, or None. The tensor is read as x sigmoid(swish x) only.
+        is_read_by_swish: bool. Whether it is read as x sigmoid(x) only.
     """
 
     low: np.ndarray
     high: np.ndarray
     magnitude: np.ndarray
     sample: np.ndarray
-    swish: np.ndarray | None = None
+    is_read_by_swish: bool = False
 
     def divided(self, divisor: np.ndarray) -> Values:
         """The values with each channel divided by a positive number."""
-        swish = None if self.swish is None else self.swish * divisor
         bounds = self.low / divisor, self.high / divisor, self.magnitude / divisor
-        return Values(*bounds, self.sample / divisor.astype("float32"), swish)
+        return Values(*bounds, self.sample / divisor.astype("float32"))
 
 
 def measure(
@@ -116,20 +115,21 @@ def best(values: Values) -> Range:
         >>> low, high = sample.min(axis=0), sample.max(axis=0)
         >>> best(Values(low, high, -low, sample))
         (-90.0, 10.0)
-        >>> low, high = best(Values(low, high, -low, sample, swish=np.ones(1)))
+        >>> low, high = best(Values(low, high, -low, sample, is_read_by_swish=True))
         >>> -20 < low < -4, high
         (True, 10.0)
     """
     low, high = float(values.low.min()), float(values.high.max())
     if low == high:
         return low, high
-    expected = _read(values.sample, values.swish)
+    read = _swish if values.is_read_by_swish else np.asarray
+    expected = read(values.sample)
 
     def error(low: float, high: float) -> float:
         if high - low < 1e-9:
             return np.inf
         kept = rounded(values.sample, (low, high))
-        return float(np.square(_read(kept, values.swish) - expected).mean())
+        return float(np.square(read(kept) - expected).mean())
 
     lows, highs = low * _SHARES, high * _SHARES
     # The one bound hardly depends on the other: in turn rather than in all combinations.
@@ -156,8 +156,8 @@ def rounded(values: np.ndarray, kept: Range) -> np.ndarray:
     return (np.clip(np.round(values / step) + zero, 0, _STEPS) - zero) * step
 
 
-def _read(values: np.ndarray, swish: np.ndarray | None) -> np.ndarray:
-    return values if swish is None else values / (1 + np.exp(-np.clip(values * swish, -60, 60)))
+def _swish(values: np.ndarray) -> np.ndarray:
+    return values / (1 + np.exp(-np.clip(values, -60, 60)))
 
 
 def chosen(content: bytes, measured: Mapping[int, Values]) -> dict[int, Range]:

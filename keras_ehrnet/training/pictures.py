@@ -21,6 +21,7 @@ from keras_ehrnet.poses import Poses
 from keras_ehrnet.predictor import PosePredictor
 
 _PICTURE_SIDE = 256
+_LEAST_SCORE = 0.1  # of people in pictures of predictions: evaluations count far less likely ones, too
 _SCORES = ("ap", "pckh@0.5", "pck@0.2", "top1")
 
 
@@ -62,13 +63,14 @@ def _enlarged(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def predictions_picture(predictor: PosePredictor, samples: Sequence[Sample]) -> np.ndarray:
-    """Images with the people that a predictor finds in them; for networks of one person, in their boxes."""
+    """Images with the likely people that a predictor finds in them; for networks of one person, in their boxes."""
     bottom_up = predictor.network.family == "efficienthrnet"
     cells = []
     for sample in samples:
         image = sample.read()
         boxes = None if bottom_up else np.array([person.box for person in sample.targets])
-        cells.append(draw.poses(image, predictor(image, boxes=boxes)))
+        people = predictor(image, boxes=boxes)
+        cells.append(draw.poses(image, people[people.scores >= _LEAST_SCORE]))
     return draw.grid(cells, columns=4, size=(_PICTURE_SIDE, _PICTURE_SIDE))
 
 
