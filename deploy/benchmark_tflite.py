@@ -32,6 +32,9 @@ from keras_ehrnet.models.variants import variant
 from keras_ehrnet.skeletons import Skeleton
 from keras_ehrnet.weights import REGISTRY
 
+PAUSE = 0.2  # seconds
+WARM_UP, TIMED = 2, 3  # calls per turn
+
 console = Console()
 
 
@@ -113,12 +116,15 @@ def file_of(name: str, precision: str, folder: Path, calibration: Path | None = 
 def medians_ms(calls: dict[str, Callable[[], Any]], repeats: int, clock: Callable[[], float]) -> dict[str, float]:
     """Median time of each call in milliseconds, in turn, so that all see the same machine."""
     times: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in range(repeats + 2):
+    for _ in range(repeats):
         for name, call in calls.items():
-            start = clock()
-            call()
-            if turn > 1:
-                times[name].append(clock() - start)
+            # Idle threads of the call before, numpy's above all, go on spinning for a while.
+            time.sleep(PAUSE)
+            for run in range(WARM_UP + TIMED):
+                start = clock()
+                call()
+                if run >= WARM_UP:
+                    times[name].append(clock() - start)
     return {name: 1e3 * statistics.median(each) for name, each in times.items()}
 
 

@@ -135,19 +135,23 @@ class Data:
 
     Args:
         annotations: Path of COCO's keypoint JSON, or of LSP-extended's.
-        images: Path of the folder or archive of the images.
+        images: Path of the folder or archive of the images, or None for the archive beside LSP-extended's annotations.
         limit: int or None. Only so many of them.
     """
 
     annotations: Path
-    images: Path
+    images: Path | None = None
     limit: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.images is None and self.is_coco:
+            raise ValueError(f"COCO's annotations need the folder of their images. Received: {self.annotations} alone")
 
     def score(self, predictor: PosePredictor) -> float:
         """AP, or PCK@0.2, in [0, 1]."""
         from keras_ehrnet import evaluation
 
-        if self.is_coco:
+        if self.images is not None and self.is_coco:
             return evaluation.coco(predictor, self.images, self.annotations, limit=self.limit, progress=False).ap
         scores = evaluation.lspet(predictor, self.annotations, images=self.images, limit=self.limit, progress=False)
         return float(scores.mean[list(scores.thresholds).index(0.2)])

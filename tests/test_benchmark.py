@@ -93,10 +93,12 @@ def test_cases_that_there_are_not(names, message):
 
 
 def test_scores_where_data_is_given(reference):
-    data = benchmark.Data(reference / "data/lspet/val.json", reference / "data/lspet/val.zip", limit=4)
+    data = benchmark.Data(reference / "data/lspet/val.json", limit=4)
     assert data.figure == "PCK@0.2"
     coco = reference / "data/coco_samples"
     assert benchmark.Data(next(coco.glob("*.json")), coco / "images").figure == "AP"
+    with pytest.raises(ValueError, match="COCO's annotations need the folder of their images"):
+        benchmark.Data(next(coco.glob("*.json")))
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ BUILDERS = {
 }
 ACCEPTED = {
     "ADD", "AVERAGE_POOL_2D", "CAST", "CONCATENATION", "CONV_2D", "DEPTHWISE_CONV_2D", "DEPTH_TO_SPACE", "DEQUANTIZE",
-    "LOGISTIC", "MEAN", "MUL", "PAD", "QUANTIZE", "RESIZE_NEAREST_NEIGHBOR", "STRIDED_SLICE",
+    "LOGISTIC", "MEAN", "MUL", "PAD", "QUANTIZE", "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR", "STRIDED_SLICE",
 }  # fmt: skip
 FLOAT32, INT8 = 0, 9  # as the file format numbers types
 
@@ -120,6 +120,22 @@ def test_operations_are_such_as_delegates_take(efficienthrnet):
     # One per branch that is enlarged: stage 2 one, stage 3 two and one, stage 4 three, two, one, and three at last.
     assert counts["RESIZE_NEAREST_NEIGHBOR"] == 1 + 3 + 6 + 3
     assert counts["CONCATENATION"] == counts["DEPTH_TO_SPACE"] == counts["STRIDED_SLICE"] == 1
+
+
+def test_untrained_upscaling_is_three_resizes():
+    model = trained(BUILDERS["EfficientPose RT"])
+    upscaling = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2DTranspose)]
+    for layer in upscaling:
+        layer.bias.assign(np.zeros(layer.bias.shape))
+    content = quantize.convert(prepare.static_model(model, for_tflite=True))
+    assert difference(run(content, noise()), maps_of(model, noise())) <= 1e-5
+    counts = quantize.operations(content)
+    assert (counts["RESIZE_BILINEAR"], counts["DEPTH_TO_SPACE"]) == (3, 0)
+    upscaling[1].kernel.assign(upscaling[1].kernel * 1.01)
+    content = quantize.convert(prepare.static_model(model, for_tflite=True))
+    assert difference(run(content, noise()), maps_of(model, noise())) <= 1e-5
+    counts = quantize.operations(content)
+    assert (counts["RESIZE_BILINEAR"], counts["DEPTH_TO_SPACE"]) == (2, 1)
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,9 @@ def benchmark(
     data: Annotated[
         Path | None, typer.Option("--data", help="Annotations to score on: JSON of COCO or LSP-extended.")
     ] = None,
-    data_images: Annotated[Path | None, typer.Option("--data-images", help="Their images.")] = None,
+    data_images: Annotated[
+        Path | None, typer.Option("--data-images", help="Their images; of LSP-extended, default: the zip beside them.")
+    ] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Score on so many images only.")] = None,
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="Runs to time of each file.")] = 50,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="Default: the runtime's choice.")] = None,
@@ -42,13 +44,13 @@ def benchmark(
     """Export models in many ways and measure each: a table, a CSV file, a picture."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    if (data is None) != (data_images is None):
-        raise ValueError("--data and --data-images go together.")
+    if data is None and data_images is not None:
+        raise ValueError(f"Images to score on need annotations, --data. Received: --data-images {data_images} alone")
     from keras_ehrnet import benchmark as benchmarks
     from keras_ehrnet.data.images import list_images, read_image
 
     chosen = benchmarks.cases(models, *(_names(text) for text in (formats, precisions, decodes)))
-    scored = benchmarks.Data(data, data_images, limit) if data is not None and data_images is not None else None
+    scored = benchmarks.Data(data, data_images, limit) if data else None
     figure = scored.figure if scored else ""
     make_folder(output)
     load_keras()

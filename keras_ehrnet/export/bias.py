@@ -12,11 +12,10 @@ from collections.abc import Mapping, Set
 
 import numpy as np
 
-from keras_ehrnet.export.graph import Graph
+from keras_ehrnet.export.graph import OUTPUT_AXIS, Graph
 from keras_ehrnet.export.ranges import Range, Values, rounded
 
 _LARGEST = 127
-_OUT_AXIS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3}
 
 
 def corrected(
@@ -40,7 +39,7 @@ def corrected(
     graph = Graph(content)
     readers = Counter(graph.buffer(index) for _, _, inputs, _ in graph.operations() for index in inputs)
     for kind, _, inputs, result in graph.operations():
-        if kind not in _OUT_AXIS or len(inputs) < 3 or inputs[0] not in measured:
+        if kind not in OUTPUT_AXIS or len(inputs) < 3 or inputs[0] not in measured:
             continue
         if graph.name(result) in in_float:
             continue
@@ -50,7 +49,7 @@ def corrected(
         sample = measured[source].sample
         read = sample if ranges is None else rounded(sample, ranges[source])
         weights = graph.constant(kernel)
-        rounded_weights = quantized(weights, _OUT_AXIS[kind])
+        rounded_weights = quantized(weights, OUTPUT_AXIS[kind])
         lost = _sums(kind, weights, sample.mean(axis=0)) - _sums(kind, rounded_weights, read.mean(axis=0))
         graph.assign(bias, graph.constant(bias) + lost)
     return graph.content()

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from keras_ehrnet.export.graph import Graph
+from keras_ehrnet.export.graph import OUTPUT_AXIS, Graph
 from keras_ehrnet.export.ranges import Values
 
 UNEVENNESS = 2.5
@@ -24,13 +24,13 @@ UNEVENNESS = 2.5
 BEGINNING = 0.6
 """Share of the operations that may be the beginning: what comes later leaves its errors to few others."""
 
-_SWISH_RANGE = 8.0  # channels count as no smaller: where they were, sigmoid would need fine steps all the same
-
 EVENNESS = 0.75
 """1 would make all channels equal, and the kernels that read them as uneven as the channels were."""
 
-_CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
-_CHANNELWISE = ("ADD", "PAD", "STRIDED_SLICE", "MEAN", "AVERAGE_POOL_2D", "RESIZE_NEAREST_NEIGHBOR")
+_CHANNELWISE = (
+    "ADD", "PAD", "STRIDED_SLICE", "MEAN", "AVERAGE_POOL_2D", "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR",
+)  # fmt: skip
+_SWISH_RANGE = 8.0  # channels count as no smaller: where they were, sigmoid would need fine steps all the same
 _LEAST = 1e-4  # of a channel that is always 0, too, something must be divided
 
 
@@ -157,7 +157,7 @@ def _classes(graph: Graph) -> _Classes:
         data = [index for index in inputs if not graph.is_constant(index)]
         is_scalable = getattr(options, "fusedActivationFunction", 0) <= 1  # none, or ReLU
         is_known = {result, *data} <= set(classes.channels)
-        if kind in _CONVOLUTIONS:
+        if kind in OUTPUT_AXIS:
             if any(buffers[graph.buffer(index)] > 1 for index in inputs[1:]):
                 classes.keep(*data, result)
             elif not is_scalable:
@@ -201,7 +201,7 @@ def _divisors(graph: Graph, measured: Mapping[int, Values]) -> dict[int, np.ndar
 
 def _rescale_convolutions(graph: Graph, divisors: dict[int, np.ndarray]) -> None:
     for kind, _, inputs, result in graph.operations():
-        if kind not in _CONVOLUTIONS:
+        if kind not in OUTPUT_AXIS:
             continue
         source, kernel, *bias = inputs
         read, written = divisors[source], divisors[result]

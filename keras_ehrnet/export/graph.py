@@ -9,6 +9,9 @@ import numpy as np
 
 from keras_ehrnet.export import flatbuffer
 
+OUTPUT_AXIS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3}
+"""Convolutions, and the axis of their kernels that their results' channels are on."""
+
 
 class Graph:
     """A network in TensorFlow Lite's format, to be read and changed.

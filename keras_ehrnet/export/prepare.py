@@ -12,6 +12,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from keras_ehrnet.models.efficientpose import bilinear_kernel
 from keras_ehrnet.networks import KerasNetwork
 
 Tensor = Any
@@ -30,7 +31,8 @@ def static_model(
         model: `keras.Model`, functional, from one of this package's builders.
         input_size: tuple (height, width) in pixels, or None for the model's own, or its paper's.
         for_tflite: bool. Whether to choose what TensorFlow Lite runs fastest: transposed convolutions become ordinary
-            ones, whose results are rearranged. Such a model takes one image at a time, on TensorFlow.
+            ones, whose results are rearranged, or bilinear resizes where they are just that. Such a model takes one
+            image at a time, on TensorFlow.
 
     Returns:
         `keras.Model` from float32 RGB in [0, 255] of shape `(1, height, width, 3)` to a dict of the same maps.
@@ -159,6 +161,8 @@ def _subpixel_convolution(layer: layers.Conv2DTranspose, signals: Sequence[Signa
     if layer.kernel_size != (4, 4) or layer.strides != (2, 2) or layer.padding != "same":
         return _convolution(layer, signals, only_reader)
     (signal,) = signals
+    if _is_bilinear(layer):
+        return _interpolated(signal)
     kernel = np.asarray(layer.kernel, np.float64) * _along(signal.scales(), 3)
     tensor, kernel = _without_linear_parts(replace(signal, scale=None), kernel)
     # Of the rows 2y - 1 and 2y of the result, the first reads the kernel's rows 2 and 0, the second 3 and 1, from the
@@ -169,6 +173,21 @@ def _subpixel_convolution(layer: layers.Conv2DTranspose, signals: Sequence[Signa
     result = conv(layers.ZeroPadding2D(1, dtype="float32")(tensor))
     _assign(conv, kernel, np.tile(_bias(layer), 4))
     return Signal(layers.Cropping2D(1, dtype="float32")(DepthToSpace()(result)), producer=conv)
+
+
+def _is_bilinear(layer: layers.Conv2DTranspose) -> bool:
+    """Whether it was built to interpolate, and never trained."""
+    kernel = np.asarray(layer.kernel)
+    is_plain = _is_linear(layer) and not _bias(layer).any()
+    return is_plain and np.array_equal(kernel, bilinear_kernel(kernel.shape[2]))
+
+
+def _interpolated(signal: Signal) -> Signal:
+    """Twice as large, with zeros around: a resize alone would go on with the outermost pixels instead."""
+    tensor = layers.ZeroPadding2D(1, dtype="float32")(replace(signal, scale=None).finished())
+    height, width = (2 * side for side in tensor.shape[1:3])
+    tensor = layers.Resizing(height, width, interpolation="bilinear", dtype="float32")(tensor)
+    return Signal(layers.Cropping2D(2, dtype="float32")(tensor), signal.scale)
 
 
 def _without_linear_parts(signal: Signal, kernel: np.ndarray) -> tuple[Tensor, np.ndarray]:
