@@ -42,6 +42,15 @@ def test_joints_are_where_the_figure_is() -> None:
         assert person.head_size > 0
 
 
+@pytest.mark.parametrize(("turning", "facing"), [(0.2, (1, 1)), (1.0, (0.6, 0.9))])
+def test_people_turn_as_much_as_they_may(turning: float, facing: tuple[float, float]) -> None:
+    scenes = Scenes(people=(1, 1), occluders=0, turning=turning)
+    left, right = COCO_17.index("left_shoulder"), COCO_17.index("right_shoulder")
+    joints = np.stack([scenes.sample(index).persons[0].joints for index in range(60)])
+    share = (joints[:, left, 0] > joints[:, right, 0]).mean()
+    assert facing[0] <= share <= facing[1]
+
+
 def test_left_side_is_lighter() -> None:
     """The convention that tells the sides apart: colours of the thighs, above the knees."""
     lighter = []
