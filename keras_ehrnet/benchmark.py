@@ -349,6 +349,7 @@ def plot(results: Sequence[Result], figure: str = "") -> matplotlib.figure.Figur
             axes.annotate(
                 label, (result.people_ms, height), xytext=(0, 8), textcoords="offset points", fontsize=7, rotation=30
             )
+    axes.margins(x=0.1, y=0.2)  # for the labels
     axes.set_xscale("log")
     for set_formatter in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
         set_formatter(lambda value, _: f"{value:g}")
