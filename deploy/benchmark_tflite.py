@@ -224,7 +224,7 @@ def main() -> None:
     command.add_argument("models", nargs="*")
     command.add_argument("--precisions", nargs="+", default=["float32", "int8"], choices=quantize.PRECISIONS)
     command.add_argument("--beside", type=Path, nargs="+", default=[], help="other .tflite files, timed in turn")
-    command.add_argument("--repeats", type=int, default=11)
+    command.add_argument("--repeats", type=int, default=11, help=f"turns, of {TIMED} timed calls each")
     command.add_argument("--cpu-time", action="store_true", help="for busy machines; use it with --threads 1")
     command.set_defaults(run=latency)
 

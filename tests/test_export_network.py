@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import keras
 import numpy as np
 import pytest
@@ -186,16 +187,38 @@ def test_an_uneven_beginning_stays_in_float(efficienthrnet, monkeypatch):
     monkeypatch.setattr(equalize, "UNEVENNESS", 1e9)
     assert equalize.uneven_beginning(content, measured) == set()
     monkeypatch.setattr(equalize, "UNEVENNESS", 0.0)
-    monkeypatch.setattr(equalize, "BEGINNING", 0.2)
     beginning = equalize.uneven_beginning(content, measured)
     operations = list(Graph(content).operations())
     first, last = (Graph(content).name(operations[place][3]) for place in (0, -1))
     assert first in beginning
     assert last not in beginning
-    assert 0.1 * len(operations) < len(beginning) <= 0.2 * len(operations)
     quantized = Graph(quantize.convert(static, "int8", calibration=images))
     kernels = [quantized.tensors[inputs[1]].type for kind, _, inputs, _ in quantized.operations() if kind == "CONV_2D"]
     assert (kernels[0], kernels[-1]) == (FLOAT32, INT8)
+
+
+def test_published_weights_at_int8_keep_a_short_beginning_in_float(reference):
+    model = ke.EfficientPose("RT", weights=str(reference / "weights/EfficientPoseRT.h5"))
+    static = prepare.static_model(model, for_tflite=True)
+    paths = sorted((reference / "data/coco_samples/images").glob("*.jpg"))[:6]
+    images = [cv2.resize(ke.data.read_image(path), (224, 224))[None] for path in paths]
+    content = quantize.convert(static, "int8", calibration=images)
+    graph = Graph(content)
+    kernels = [graph.tensors[inputs[1]].type for kind, _, inputs, _ in graph.operations() if kind == "CONV_2D"]
+    assert kernels[0] == FLOAT32
+    assert kernels.count(FLOAT32) < len(kernels) / 3
+    assert len(content) < 4 * static.count_params() / 2
+    actual, expected = (maps["heatmaps"] for maps in (run(content, images[0]), maps_of(static, images[0])))
+    assert np.corrcoef(actual.ravel(), expected.ravel())[0, 1] > 0.97
+
+
+def test_int16x8_is_close(static_lite):
+    images = [noise(seed=seed) for seed in range(2)]
+    content = quantize.convert(static_lite, "int16x8", calibration=images)
+    graph = Graph(content)
+    assert {graph.tensors[inputs[1]].type for kind, _, inputs, _ in graph.operations() if kind == "CONV_2D"} == {INT8}
+    actual, expected = (maps["heatmaps"] for maps in (run(content, images[0]), maps_of(static_lite, images[0])))
+    assert np.corrcoef(actual.ravel(), expected.ravel())[0, 1] > 0.999
 
 
 def test_biases_make_up_for_rounding(tmp_path):

@@ -42,7 +42,7 @@ def test_joints_are_where_the_figure_is() -> None:
         assert person.head_size > 0
 
 
-@pytest.mark.parametrize(("turning", "facing"), [(0.2, (1, 1)), (1.0, (0.6, 0.9))])
+@pytest.mark.parametrize(("turning", "facing"), [(0.2, (1, 1)), (0.5, (0.8, 0.95)), (1.0, (0.65, 0.8))])
 def test_people_turn_as_much_as_they_may(turning: float, facing: tuple[float, float]) -> None:
     scenes = Scenes(people=(1, 1), occluders=0, turning=turning)
     left, right = COCO_17.index("left_shoulder"), COCO_17.index("right_shoulder")

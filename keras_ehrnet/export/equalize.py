@@ -18,11 +18,11 @@ import numpy as np
 from keras_ehrnet.export.graph import OUTPUT_AXIS, Graph
 from keras_ehrnet.export.ranges import Values
 
-UNEVENNESS = 2.5
+UNEVENNESS = 2.0
 """By how much channels behind a swish differ, on average, from the greatest one for it to stay in float."""
 
-BEGINNING = 0.6
-"""Share of the operations that may be the beginning: what comes later leaves its errors to few others."""
+EVEN_RUN = 4
+"""So many even swishes in a row end a network's uneven beginning."""
 
 EVENNESS = 0.75
 """1 would make all channels equal, and the kernels that read them as uneven as the channels were."""
@@ -64,8 +64,8 @@ def equalized(content: bytes, measured: Mapping[int, Values]) -> tuple[bytes, di
 def uneven_beginning(content: bytes, measured: Mapping[int, Values]) -> set[str]:
     """What had better stay in float: all that leads to a swish of uneven channels.
 
-    In networks that have such, they are in the beginning: few operations and few weights, from whose errors all later
-    ones suffer, and no slower in float than in integers on CPUs.
+    In networks that have such, they are in the beginning, from whose errors all later operations suffer. A swish that
+    is uneven after many even ones stays in integers, or all before it would have to be in float for its sake.
 
     Args:
         content: bytes of a `.tflite` file in float32.
@@ -75,9 +75,16 @@ def uneven_beginning(content: bytes, measured: Mapping[int, Values]) -> set[str]
         set of the names of these operations' results.
     """
     graph = Graph(content)
+    kept: set[int] = set()
+    even = 0
+    # Those of gates, one number per channel, do not matter.
+    for swish in (each for each in _swishes(graph) if graph.shape(each.source)[1:3] != (1, 1)):
+        even = 0 if _is_uneven(measured, swish) else even + 1
+        if even == EVEN_RUN:
+            break
+        if even == 0:
+            kept.add(swish.product)
     operations = [(inputs, result) for _, _, inputs, result in graph.operations()]
-    early = {result for _, result in operations[: int(BEGINNING * len(operations))]}
-    kept = {swish.product for swish in _swishes(graph) if swish.product in early and _is_uneven(graph, measured, swish)}
     for inputs, result in reversed(operations):
         if result in kept:
             kept.update(inputs)
@@ -98,9 +105,7 @@ def _swishes(graph: Graph) -> list[Swish]:
     ]
 
 
-def _is_uneven(graph: Graph, measured: Mapping[int, Values], swish: Swish) -> bool:
-    if graph.shape(swish.source)[1:3] == (1, 1):
-        return False
+def _is_uneven(measured: Mapping[int, Values], swish: Swish) -> bool:
     magnitude = measured[swish.product].magnitude
     return float((magnitude.max() / np.maximum(magnitude, _SWISH_RANGE)).mean()) > UNEVENNESS
 

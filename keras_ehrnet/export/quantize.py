@@ -40,7 +40,7 @@ PRECISIONS: dict[str, Precision] = {
     "float16": Precision("half the size; computes in float32 on CPUs, in float16 on GPUs", False, 16),
     "dynamic": Precision("a quarter of the size: 8-bit weights, activations quantized as they come", False, 8),
     "int8": Precision(
-        "a quarter of the size, fastest: 8-bit weights and activations (all but an uneven beginning)", True, 8
+        "a quarter to half of the size, fastest: 8-bit weights and activations, but for an uneven beginning", True, 8
     ),
     "int16x8": Precision("a quarter of the size: 8-bit weights, 16-bit activations; accurate, slow on CPUs", True, 8),
 }

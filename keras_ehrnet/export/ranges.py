@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -41,8 +41,8 @@ class Values:
 
     def divided(self, divisor: np.ndarray) -> Values:
         """The values with each channel divided by a positive number."""
-        bounds = self.low / divisor, self.high / divisor, self.magnitude / divisor
-        return Values(*bounds, self.sample / divisor.astype("float32"))
+        bounds = {"low": self.low / divisor, "high": self.high / divisor, "magnitude": self.magnitude / divisor}
+        return replace(self, **bounds, sample=self.sample / divisor.astype("float32"))
 
 
 def measure(
