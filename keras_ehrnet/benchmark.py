@@ -10,6 +10,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -156,7 +157,7 @@ class Data:
         scores = evaluation.lspet(predictor, self.annotations, images=self.images, limit=self.limit, progress=False)
         return float(scores.mean[list(scores.thresholds).index(0.2)])
 
-    @property
+    @cached_property
     def is_coco(self) -> bool:
         try:
             return "categories" in json.loads(self.annotations.read_text(encoding="utf-8"))

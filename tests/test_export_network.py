@@ -99,6 +99,12 @@ def test_static_model_refuses_what_it_cannot_make():
         prepare.static_model(keras.Model(image, keras.layers.Conv2D(2, 1)(image)))
 
 
+def kernel_types(content):
+    """Types of the ordinary convolutions' kernels, in order."""
+    graph = Graph(content)
+    return [graph.tensors[inputs[1]].type for kind, _, inputs, _ in graph.operations() if kind == "CONV_2D"]
+
+
 @pytest.fixture(scope="module")
 def efficienthrnet():
     model = trained(BUILDERS["EfficientHRNet, any size"])
@@ -192,8 +198,7 @@ def test_an_uneven_beginning_stays_in_float(efficienthrnet, monkeypatch):
     first, last = (Graph(content).name(operations[place][3]) for place in (0, -1))
     assert first in beginning
     assert last not in beginning
-    quantized = Graph(quantize.convert(static, "int8", calibration=images))
-    kernels = [quantized.tensors[inputs[1]].type for kind, _, inputs, _ in quantized.operations() if kind == "CONV_2D"]
+    kernels = kernel_types(quantize.convert(static, "int8", calibration=images))
     assert (kernels[0], kernels[-1]) == (FLOAT32, INT8)
 
 
@@ -203,8 +208,7 @@ def test_published_weights_at_int8_keep_a_short_beginning_in_float(reference):
     paths = sorted((reference / "data/coco_samples/images").glob("*.jpg"))[:6]
     images = [cv2.resize(ke.data.read_image(path), (224, 224))[None] for path in paths]
     content = quantize.convert(static, "int8", calibration=images)
-    graph = Graph(content)
-    kernels = [graph.tensors[inputs[1]].type for kind, _, inputs, _ in graph.operations() if kind == "CONV_2D"]
+    kernels = kernel_types(content)
     assert kernels[0] == FLOAT32
     assert kernels.count(FLOAT32) < len(kernels) / 3
     assert len(content) < 4 * static.count_params() / 2
@@ -215,8 +219,7 @@ def test_published_weights_at_int8_keep_a_short_beginning_in_float(reference):
 def test_int16x8_is_close(static_lite):
     images = [noise(seed=seed) for seed in range(2)]
     content = quantize.convert(static_lite, "int16x8", calibration=images)
-    graph = Graph(content)
-    assert {graph.tensors[inputs[1]].type for kind, _, inputs, _ in graph.operations() if kind == "CONV_2D"} == {INT8}
+    assert set(kernel_types(content)) == {INT8}
     actual, expected = (maps["heatmaps"] for maps in (run(content, images[0]), maps_of(static_lite, images[0])))
     assert np.corrcoef(actual.ravel(), expected.ravel())[0, 1] > 0.999
 

@@ -13,6 +13,13 @@ OUTPUT_AXIS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3}
 """Convolutions, and the axis of their kernels that their results' channels are on."""
 
 
+def kinds(model: Any) -> list[str]:
+    """Names of the operations that a model's operators refer to by number."""
+    builtin = flatbuffer.schema().BuiltinOperator
+    names = {code: name for name, code in vars(builtin).items() if isinstance(code, int)}
+    return [names[max(code.builtinCode, code.deprecatedBuiltinCode)] for code in model.operatorCodes]
+
+
 class Graph:
     """A network in TensorFlow Lite's format, to be read and changed.
 
@@ -24,9 +31,7 @@ class Graph:
         self.model = flatbuffer.read(content)
         self.main = self.model.subgraphs[0]
         self.tensors = self.main.tensors
-        builtin = flatbuffer.schema().BuiltinOperator
-        names = {code: name for name, code in vars(builtin).items() if isinstance(code, int)}
-        self.codes = [names[max(code.builtinCode, code.deprecatedBuiltinCode)] for code in self.model.operatorCodes]
+        self.codes = kinds(self.model)
 
     def content(self) -> bytes:
         """The file, as changed."""

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keras_ehrnet.errors import suggestion
-from keras_ehrnet.export import bias, equalize, ranges
+from keras_ehrnet.export import bias, equalize, flatbuffer, ranges
+from keras_ehrnet.export.graph import kinds
 from keras_ehrnet.terminal import silenced
 
 if TYPE_CHECKING:
@@ -178,9 +179,6 @@ def operations(content: bytes) -> Counter[str]:
     Returns:
         `Counter` from the operations' names to their numbers.
     """
-    from ai_edge_litert import schema_py_generated as schema
-
-    names = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
-    model = schema.ModelT.InitFromPackedBuf(content, 0)
-    codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
-    return Counter(names[codes[operator.opcodeIndex]] for graph in model.subgraphs for operator in graph.operators)
+    model = flatbuffer.read(content)
+    names = kinds(model)
+    return Counter(names[operator.opcodeIndex] for graph in model.subgraphs for operator in graph.operators)

@@ -238,8 +238,10 @@ def _epoch_end(run: _Run, say: Callable[[str], None]) -> EpochEnd:
 
 
 def _draw_curve(run: _Run) -> None:
+    if not run.hosts.is_first:
+        return
     picture = curve_picture([run.recipe.folder / _LOG], run.recipe.name)
-    if picture is not None and run.hosts.is_first:
+    if picture is not None:
         write_file(run.recipe.folder / "curve.png", picture)
 
 
