@@ -4,18 +4,15 @@ BIN := .venv/bin
 # Where golden outputs, official weights and photographs are, if they are there.
 KERAS_EHRNET_REFERENCE ?= ../shared
 export KERAS_EHRNET_REFERENCE
-DEMO_PHOTO ?= $(firstword $(wildcard $(KERAS_EHRNET_REFERENCE)/data/coco_samples/images/000000000785.jpg))
+DEMO_PHOTO ?= docs/pictures/astronaut.jpg
 
 .PHONY: install demo test test-tf217 lint format clean
 
 install: .venv/installed
 
+# Needs no network but for pip, and no TensorFlow: the weights come with the package.
 demo: .venv/installed-demo
-	@$(DEMO_HOME) $(BIN)/keras-ehrnet summary
-	@$(DEMO_HOME) $(BIN)/keras-ehrnet predict "$(or $(DEMO_PHOTO),$(shell $(BIN)/python -c 'import matplotlib.cbook as c; print(c.get_sample_data("grace_hopper.jpg", asfileobj=False))' 2>/dev/null))" --model efficientpose-rt --output demo
-
-# The folder of reference data serves the official weights without a download.
-DEMO_HOME := $(if $(wildcard $(KERAS_EHRNET_REFERENCE)/weights),KERAS_EHRNET_HOME=$(KERAS_EHRNET_REFERENCE)/weights)
+	$(BIN)/keras-ehrnet predict $(DEMO_PHOTO) --output demo
 
 test: install lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile --doctest-modules keras_ehrnet tests --ignore tests/test_smoke_training.py
@@ -44,7 +41,7 @@ clean:
 
 .venv-tf217/installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv-tf217
-	.venv-tf217/bin/python -m pip install --quiet --editable . 'tensorflow==2.17.1' 'numpy<2' 'opencv-python-headless<4.12' pytest
+	.venv-tf217/bin/python -m pip install --quiet --editable '.[tensorflow]' 'tensorflow==2.17.1' 'numpy<2' 'opencv-python-headless<4.12' pytest
 	touch $@
 
 .venv/installed-demo: setup.cfg pyproject.toml

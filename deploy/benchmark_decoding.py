@@ -20,7 +20,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from keras_ehrnet import PosePredictor, decode, networks
+from keras_ehrnet import PosePredictor, decode, runtime
 from keras_ehrnet.models.variants import VARIANTS
 from keras_ehrnet.skeletons import COCO_17
 
@@ -141,10 +141,10 @@ def benchmark_maps(people: list[int], repeats: int, seed: int = 0) -> list[dict[
 class Staged:
     """A network that does its work and then returns given maps, so that decoding meets a known number of people."""
 
-    family, skeleton, any_size = "efficienthrnet", COCO_17, True
+    family, skeleton, any_size, min_score = "efficienthrnet", COCO_17, True, 0.0
 
     def __init__(self, name: str, people: int, seed: int = 0) -> None:
-        self.network = networks.load(VARIANTS[name].build())
+        self.network = runtime.load(VARIANTS[name].build())
         self.name, self.input_size = name, self.network.input_size
         self._people, self._seed, self._maps = people, seed, None
 

@@ -27,7 +27,8 @@ from rich.table import Table
 import keras_ehrnet as ke
 from keras_ehrnet import PosePredictor, decode, evaluation, skeletons
 from keras_ehrnet.data import read_lspet
-from keras_ehrnet.export import prepare, quantize
+from keras_ehrnet.export import prepare
+from keras_ehrnet.export.litert import quantize
 from keras_ehrnet.models.variants import variant
 from keras_ehrnet.skeletons import Skeleton
 from keras_ehrnet.weights import REGISTRY
@@ -40,12 +41,13 @@ console = Console()
 
 @dataclass
 class LiteNetwork:
-    """A TensorFlow Lite file as a `keras_ehrnet.networks.Network`."""
+    """A TensorFlow Lite file as a `keras_ehrnet.runtime.Network`."""
 
     name: str
     content: bytes
     threads: int = 2
     any_size: bool = False
+    min_score: float = 0.0
     skeleton: Skeleton = field(init=False)
 
     def __post_init__(self) -> None:

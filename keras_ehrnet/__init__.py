@@ -5,8 +5,7 @@ Public names are imported when they are first used, so that `import keras_ehrnet
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
+from keras_ehrnet.support.lazy import public_names
 
 __version__ = "0.1.0"
 
@@ -16,7 +15,7 @@ _PUBLIC: dict[str, tuple[str, str | None]] = {
     "EfficientNet": ("keras_ehrnet.models.efficientnet", "EfficientNet"),
     "EfficientPose": ("keras_ehrnet.models.efficientpose", "EfficientPose"),
     "EfficientPoseNAS": ("keras_ehrnet.models.efficientpose_nas", "EfficientPoseNAS"),
-    "PosePredictor": ("keras_ehrnet.predictor", "PosePredictor"),
+    "PosePredictor": ("keras_ehrnet.prediction", "PosePredictor"),
     "Poses": ("keras_ehrnet.poses", "Poses"),
     "Profile": ("keras_ehrnet.models.profile", "Profile"),
     "Skeleton": ("keras_ehrnet.skeletons", "Skeleton"),
@@ -29,24 +28,16 @@ _PUBLIC: dict[str, tuple[str, str | None]] = {
     "losses": ("keras_ehrnet.losses", None),
     "models": ("keras_ehrnet.models", None),
     "runtime": ("keras_ehrnet.runtime", None),
-    "schedules": ("keras_ehrnet.schedules", None),
+    "schedules": ("keras_ehrnet.training.schedules", None),
     "skeletons": ("keras_ehrnet.skeletons", None),
-    "recipe": ("keras_ehrnet.recipe", None),
+    "recipe": ("keras_ehrnet.training.recipe", None),
     "training": ("keras_ehrnet.training", None),
     "weights": ("keras_ehrnet.weights", None),
 }
 
 __all__ = ["__version__", *_PUBLIC]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module_name, attribute = _PUBLIC[name]
-    module = import_module(module_name)
-    value = module if attribute is None else getattr(module, attribute)
-    globals()[name] = value
-    return value
+__getattr__, _ = public_names(__name__, _PUBLIC)
 
 
 def __dir__() -> list[str]:

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import cv2
 import numpy as np
 
 if TYPE_CHECKING:
-    from keras_ehrnet.poses import Poses
     from keras_ehrnet.skeletons import Skeleton
 
 COLOURS = {"left_": (255, 150, 40), "right_": (50, 150, 255), "": (80, 220, 120)}
 OUTLINE = (20, 20, 20)
 
 
-def poses(image: np.ndarray, people: Poses, *, threshold: float = 0.2) -> np.ndarray:
+class People(Protocol):
+    """What is drawn of `keras_ehrnet.Poses`."""
+
+    keypoints: np.ndarray
+    scores: np.ndarray
+    skeleton: Skeleton
+    ids: np.ndarray | None
+
+
+def poses(image: np.ndarray, people: People, *, threshold: float = 0.2) -> np.ndarray:
     """An image with people drawn on it: limbs as lines, joints as dots, identities as numbers.
 
     Args:
@@ -60,7 +68,7 @@ def grid(images: list[np.ndarray], columns: int, size: tuple[int, int]) -> np.nd
     return sheet
 
 
-def _person_size(people: Poses, index: int, image_shape: tuple[int, ...]) -> int:
+def _person_size(people: People, index: int, image_shape: tuple[int, ...]) -> int:
     """Line width that suits a person: thin for small ones, thick for large ones."""
     left, top, right, bottom = people.boxes(0.0)[index]
     return int(np.clip(max(right - left, bottom - top, 0.15 * max(image_shape[:2])) / 90, 1, 12))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Poses:
     """People in one image: their joints, in pixels of that image, and how sure the model is.
 
@@ -84,6 +84,23 @@ class Poses:
             index = [int(index)]
         ids = None if self.ids is None else self.ids[index]
         return replace(self, keypoints=self.keypoints[index], scores=self.scores[index], ids=ids)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both are the same people, to the last bit; the pictures do not count."""
+        if not isinstance(other, Poses):
+            return NotImplemented
+        same_frame = (self.skeleton, self.image_size) == (other.skeleton, other.image_size)
+        return same_frame and all(
+            np.array_equal(own, others)
+            for own, others in (
+                (self.keypoints, other.keypoints),
+                (self.scores, other.scores),
+                (np.asarray(self.ids, object), np.asarray(other.ids, object)),
+            )
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.skeleton, self.image_size, len(self)))
 
     def __iter__(self) -> Iterator[Poses]:
         return (self[index] for index in range(len(self)))
@@ -198,7 +215,7 @@ class Poses:
 
     def save(self, path: str | Path, image: np.ndarray | None = None, threshold: float = 0.2) -> None:
         """Writes the picture that `draw` makes to an image file."""
-        from keras_ehrnet.data.images import write_image
+        from keras_ehrnet.images import write_image
 
         write_image(path, self.draw(image, threshold=threshold))
 

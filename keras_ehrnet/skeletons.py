@@ -6,9 +6,12 @@ the left wrist.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
 from functools import cached_property
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,12 @@ class Skeleton:
         sigmas: tuple of float, or None. Per-joint constants of COCO's object keypoint similarity (OKS).
         grouping_order: tuple of int, or None. Order in which associative embedding visits the joints: torso and head
             first, extremities last. None means the order of `joint_names`.
+        flip_pairs: tuple of (int, int), or None. Joints that change places when the image is mirrored; `()` if none
+            do. None means what the names say: `left_eye`, `eye_left`, `L_Eye`, `EyeL`, `LeftEye`, `left-eye` and
+            their right ones.
+
+    Raises:
+        ValueError: if limbs or pairs name joints that there are not, or a joint is in two pairs.
 
     Example:
         >>> from keras_ehrnet.skeletons import COCO_17
@@ -34,6 +43,20 @@ class Skeleton:
     limbs: tuple[tuple[int, int], ...]
     sigmas: tuple[float, ...] | None = None
     grouping_order: tuple[int, ...] | None = None
+    flip_pairs: tuple[tuple[int, int], ...] | None = None
+
+    def __post_init__(self) -> None:
+        for field, pairs in (("limbs", self.limbs), ("flip_pairs", self.flip_pairs or ())):
+            if not all(len(pair) == 2 and all(0 <= joint < self.num_joints for joint in pair) for pair in pairs):
+                raise ValueError(
+                    f"{field} of skeleton {self.name!r} must be pairs of its joints, 0 to {self.num_joints - 1}. "
+                    f"Received: {pairs}"
+                )
+        paired = [joint for pair in self.flip_pairs or () for joint in pair]
+        if len(set(paired)) < len(paired):
+            raise ValueError(
+                f"flip_pairs of skeleton {self.name!r} must name each joint once. Received: {self.flip_pairs}"
+            )
 
     @property
     def num_joints(self) -> int:
@@ -42,8 +65,16 @@ class Skeleton:
 
     @cached_property
     def flip_permutation(self) -> tuple[int, ...]:
-        """For every joint the one it becomes when the image is mirrored: left and right change places."""
-        return tuple(self.index(_mirrored(name)) for name in self.joint_names)
+        """For every joint the one it becomes when the image is mirrored: left and right change places.
+
+        Raises:
+            ValueError: if a joint is called left or right, but there is no joint of the other side.
+        """
+        pairs = _pairs_by_name(self) if self.flip_pairs is None else self.flip_pairs
+        permutation = list(range(self.num_joints))
+        for first, second in pairs:
+            permutation[first], permutation[second] = second, first
+        return tuple(permutation)
 
     def index(self, joint_name: str) -> int:
         """Position of a joint by name.
@@ -60,24 +91,114 @@ class Skeleton:
     def mapping_to(self, other: Skeleton) -> tuple[int | None, ...]:
         """For every joint of `other`, the joint of this skeleton with the same meaning, or None.
 
+        Spelling does not matter: `Left-Eye`, `left eye` and `eye_L` are `left_eye`.
+
         Example:
             >>> from keras_ehrnet.skeletons import COCO_17, LSP_14
             >>> COCO_17.mapping_to(LSP_14)[:2], COCO_17.mapping_to(LSP_14)[12]
             ((16, 14), None)
         """
-        own = {_SYNONYMS.get(name, name): index for index, name in enumerate(self.joint_names)}
-        return tuple(own.get(_SYNONYMS.get(name, name)) for name in other.joint_names)
+        own = {_meaning(name): index for index, name in enumerate(self.joint_names)}
+        # Two joints that differ in spelling alone are told apart by it.
+        exact = {name: index for index, name in enumerate(self.joint_names)}
+        return tuple(exact.get(name, own.get(_meaning(name))) for name in other.joint_names)
+
+    def same_joints(self, other: Skeleton) -> bool:
+        """Whether the joints of `other` are these, in this order, however they are spelt."""
+        return [*map(_meaning, self.joint_names)] == [*map(_meaning, other.joint_names)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Skeleton:
+        """The skeleton of `to_dict`, also after JSON; fields that a later version may have added are left out.
+
+        Raises:
+            KeyError: if name, joints or limbs are missing.
+            ValueError: if limbs or pairs name joints that there are not.
+
+        Example:
+            >>> from keras_ehrnet.skeletons import COCO_17, Skeleton
+            >>> Skeleton.from_dict(COCO_17.to_dict()) == COCO_17
+            True
+        """
+        known = {field.name for field in fields(cls)}
+        required = {name: content[name] for name in ("name", "joint_names", "limbs")}
+        return cls(**{name: _as_tuples(value) for name, value in {**content, **required}.items() if name in known})
 
 
 _SYNONYMS = {"neck": "upper_neck"}
 
 
-def _mirrored(joint_name: str) -> str:
-    if joint_name.startswith("left_"):
-        return "right_" + joint_name.removeprefix("left_")
-    if joint_name.startswith("right_"):
-        return "left_" + joint_name.removeprefix("right_")
-    return joint_name
+_SIDES = {"left": "left", "l": "left", "right": "right", "r": "right"}
+_OTHER_SIDE = {"left": "right", "right": "left"}
+
+
+def _words(joint_name: str) -> list[str]:
+    """`LeftEye`, `left-eye` and `left eye` as `["left", "eye"]`."""
+    apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", joint_name)
+    return [word for word in re.split(r"[\s_\-./]+", apart.lower()) if word]
+
+
+def _side(joint_name: str) -> tuple[str, str] | None:
+    """Side and rest of a name that has a word for one: `("left", "eye")`; None of others."""
+    words = _words(joint_name)
+    places = [place for place, word in enumerate(words) if word in _SIDES]
+    if len(places) != 1 or len(words) < 2:
+        return None
+    rest = words[: places[0]] + words[places[0] + 1 :]
+    is_letter = len(words[places[0]]) == 1
+    if is_letter and all(word.isdigit() for word in rest):  # Vertebrae are L 1 to L 5.
+        return None
+    return _SIDES[words[places[0]]], "_".join(rest)
+
+
+def _meaning(joint_name: str) -> str:
+    """One spelling for all that mean the same joint."""
+    side = _side(joint_name)
+    name = "_".join(side) if side else "_".join(_words(joint_name))
+    return _SYNONYMS.get(name, name)
+
+
+def _unspaced_twin(name: str, names: Sequence[str]) -> int | None:
+    """The right joint of `lefteye`, `leye` or `eyeleft`; as words have such letters too, only where there is one."""
+    lowered = [other.lower() for other in names]
+    for left, right in (("left", "right"), ("l", "r")):
+        candidates = [right + name.lower().removeprefix(left)] if name.lower().startswith(left) else []
+        if left == "left" and name.lower().endswith(left):
+            candidates.append(name.lower().removesuffix(left) + right)
+        for candidate in candidates:
+            if candidate in lowered and len(candidate) > len(right):
+                return lowered.index(candidate)
+    return None
+
+
+def _pairs_by_name(skeleton: Skeleton) -> list[tuple[int, int]]:
+    names = skeleton.joint_names
+    sides = [_side(name) for name in names]
+    pairs = []
+    for joint, side in enumerate(sides):
+        if side is None:
+            twin = _unspaced_twin(names[joint], names)
+            if twin is not None and sides[twin] is None:
+                pairs.append((joint, twin))
+            continue
+        opposite = (_OTHER_SIDE[side[0]], side[1])
+        if opposite not in sides:
+            raise ValueError(
+                f"Joint {names[joint]!r} of skeleton {skeleton.name!r} has no counterpart on the "
+                f"{opposite[0]}, which mirrored images need: add the joint, name the pairs in "
+                f"Skeleton(flip_pairs=...), or do not mirror. Received: {names}"
+            )
+        if side[0] == "left":
+            pairs.append((joint, sides.index(opposite)))
+    return pairs
+
+
+def _as_tuples(value: Any) -> Any:
+    return tuple(map(_as_tuples, value)) if isinstance(value, (list, tuple)) else value
 
 
 COCO_17 = Skeleton(

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from keras_ehrnet import EfficientPoseNAS, benchmark
+from keras_ehrnet.benchmark.measure import measure, measure_apart
 from keras_ehrnet.cli import main as command_line
-from keras_ehrnet.runtime.measure import measure, measure_apart
 
 ROOT = Path(__file__).parents[1]
 
@@ -146,7 +146,7 @@ def test_engines_are_built_and_timed_by_trtexec(jetson, tmp_path, monkeypatch, c
 def test_the_program_for_small_computers(measured, tmp_path):
     model, picture = measured / "small-float32-poses.tflite", tmp_path / "people.png"
     photo = tmp_path / "photo.png"
-    from keras_ehrnet.data.images import write_image
+    from keras_ehrnet.images import write_image
 
     write_image(photo, benchmark.synthetic_people()[0])
     command = [sys.executable, str(ROOT / "deploy/raspberry_pi/pose.py")]

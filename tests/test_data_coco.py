@@ -120,11 +120,83 @@ def test_crowd_mask_from_boxes_polygons_and_run_lengths(tmp_path: Path) -> None:
         crowd_mask(Sample("x", None, None, ()))
 
 
-@pytest.mark.parametrize("key", ["id", "image_id", "category_id", "iscrowd", "keypoints", "bbox", "area"])
+@pytest.mark.parametrize("key", ["id", "image_id", "category_id"])
 def test_coco_names_the_missing_field(tmp_path: Path, key: str) -> None:
     path = coco_file(tmp_path, [without(coco_annotation(), key)])
     with pytest.raises(ValueError, match=rf"coco\.json: annotation \d has no field '{key}'\. Received"):
         read_coco(path)
+
+
+@pytest.mark.parametrize("value", [0, False, "0", 0.0, "false"])
+def test_crowds_however_they_are_written(tmp_path: Path, value: Any) -> None:
+    dataset = read_coco(coco_file(tmp_path, [coco_annotation(iscrowd=value)]))
+    assert dataset.num_persons == 1 and not dataset[0].persons[0].is_crowd
+    crowd = {False: True, "0": "1", "false": "True"}.get(value, 1)
+    assert read_coco(coco_file(tmp_path, [coco_annotation(iscrowd=crowd)]))[0].persons[0].is_crowd
+
+
+@pytest.mark.parametrize("absent", [{}, {"iscrowd": None, "keypoints": None, "bbox": None, "area": None}])
+def test_fields_that_other_programs_leave_out(tmp_path: Path, absent: dict) -> None:
+    entries = [
+        {**without(coco_annotation(id=row), key), **({key: absent[key]} if key in absent else {})}
+        for row, key in enumerate(("iscrowd", "keypoints", "bbox", "area"), start=1)
+    ]
+    dataset = read_coco(coco_file(tmp_path, entries), tmp_path)
+    assert dataset.problems == {
+        "persons without 'iscrowd', taken as single persons": ("annotation 1",),
+        "persons without 'keypoints', taken as unlabelled": ("annotation 2",),
+        "persons without 'bbox', measured by their joints": ("annotation 3",),
+        "persons without 'area', given that of their box": ("annotation 4",),
+    }
+    first, second, third, fourth = dataset[0].persons
+    assert first.is_target and not first.is_crowd
+    assert second.num_labelled == 0 and second.box.tolist() == [8, 10, 28, 30]
+    assert third.box.tolist() == [10, 12, 26, 28] and third.area == 400
+    assert fourth.area == 400 and dataset.num_persons == 3
+
+
+def test_persons_and_images_with_little(tmp_path: Path) -> None:
+    entry = coco_annotation(keypoints=[], bbox=[60, 40, 20, 20])
+    joints_only = without(without(coco_annotation(id=2), "bbox"), "area")
+    crowd = coco_annotation(id=3, iscrowd=1, segmentation=[[]])
+    image = {"id": 7, "file_name": "a.png"}
+    path = coco_file(tmp_path, [entry, joints_only, crowd], images=[image])
+    sample = read_coco(path, tmp_path)[0]
+    assert sample.image_size is None and sample.read().shape == (HEIGHT, WIDTH, 3)
+    assert sample.persons[0].box.tolist() == [60, 40, 80, 60] and sample.persons[0].num_labelled == 0
+    assert sample.persons[1].area == 16 * 16 and sample.persons[2].segmentation is None
+    assert "images without 'width' and 'height': 1 (image 7)" in read_coco(path).report()
+    for size in ({"width": float(WIDTH), "height": float(HEIGHT)}, {}):
+        crowd["segmentation"] = {"size": [HEIGHT, WIDTH], "counts": [HEIGHT * WIDTH - 9, 9]}
+        sample = read_coco(coco_file(tmp_path, [crowd], images=[{**image, **size}]))[0]
+        assert sample.image_size == (WIDTH, HEIGHT) and (~crowd_mask(sample)).sum() == 9
+
+
+def test_keypoints_flat_here_and_in_triples_there(tmp_path: Path) -> None:
+    flat = coco_annotation()
+    nested = coco_annotation(id=2, keypoints=np.reshape(flat["keypoints"], (17, 3)).tolist())
+    first, second = read_coco(coco_file(tmp_path, [flat, nested]))[0].persons
+    np.testing.assert_array_equal(first.joints, second.joints)
+    assert first.joints[1].tolist() == [11, 13, 2]
+    by_axis = coco_annotation(id=2, keypoints=np.reshape(flat["keypoints"], (17, 3)).T.tolist())
+    with pytest.raises(ValueError, match=r"coco\.json: annotation 2 must have 51 finite numbers in 'keypoints'"):
+        read_coco(coco_file(tmp_path, [flat, by_axis]))
+
+
+def test_categories_with_empty_keypoints_are_no_people(tmp_path: Path) -> None:
+    person = {"id": 1, "name": "person", "keypoints": list(COCO_17.joint_names)}
+    categories = [person, {"id": 2, "name": "car", "keypoints": [], "skeleton": []}]
+    dataset = read_coco(
+        coco_file(tmp_path, [coco_annotation(), coco_annotation(id=2, category_id=2)], categories=categories)
+    )
+    assert dataset.num_persons == 1
+    assert dataset.problems == {"annotations of categories without keypoints, left out": ("annotation 2",)}
+
+
+def test_ids_here_numbers_and_there_text(tmp_path: Path) -> None:
+    dataset = read_coco(coco_file(tmp_path, [coco_annotation(id="x", image_id="7", category_id="1")]), tmp_path)
+    assert dataset.num_persons == 1 and dataset.problems == {}
+    assert dataset[0].image_id == 7 and dataset.persons[0].person_id == "x"
 
 
 COCO_FAULTS: list[tuple[list[dict], dict, str]] = [
@@ -140,11 +212,15 @@ COCO_FAULTS: list[tuple[list[dict], dict, str]] = [
     ),
     ([coco_annotation(area=float("nan"))], {}, r"annotation 1 must have a finite number in 'area'"),
     ([coco_annotation(area="big")], {}, r"annotation 1 must have a finite number in 'area'. Received: 'big'"),
+    ([coco_annotation(iscrowd="perhaps")], {}, r"annotation 0 must have 0 or 1 in 'iscrowd'\. Received: 'perhaps'"),
+    ([coco_annotation(id=1.5)], {}, r"annotation 0 must have a whole number or a text in 'id'\. Received: 1\.5"),
+    ([coco_annotation(id=[1])], {}, r"annotation 0 has a wrong value in 'id'\. Received: \[1\]"),
     ([["no", "object"]], {}, r"annotation 0 must be an object"),
     ([], {"categories": [{"id": 1, "name": "person"}]}, r"none of the 'categories' has 'keypoints'"),
     ([], {"images": [{"id": 7, "width": 1, "height": 1}]}, r"image 7 has no field 'file_name'"),
     ([], {"images": [{"id": 7, "file_name": "a", "width": 0, "height": 1}]}, r"image 7 must have a positive 'width'"),
     ([], {"images": [{"id": 7}, {"id": 7}]}, r"images has the same 'id'"),
+    ([], {"images": [7]}, r"image 0 must be an object"),
     ([], {"images": {}}, r"coco\.json has a wrong value in 'images'"),
 ]
 

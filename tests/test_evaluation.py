@@ -141,6 +141,53 @@ def test_other_skeletons_bring_their_sigmas() -> None:
         oks_average_precision(results, toy(3), sigmas=[0.1] * 4)
 
 
+def three_people(ids: list[Any], image_ids: list[Any] = [1, 2, 3], category_id: Any = 1) -> dict:  # noqa: B006
+    content = toy()
+    person = content["annotations"][0]
+    content["images"] = [{"id": image_id, "width": 200, "height": 200} for image_id in image_ids]
+    content["categories"][0]["id"] = category_id
+    content["annotations"] = [
+        {**person, "id": own, "image_id": image_id, "category_id": category_id}
+        for own, image_id in zip(ids, image_ids, strict=True)
+    ]
+    return content
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        three_people([0, 1, 2]),
+        three_people(["0", "1", "2"]),
+        three_people(["a", "b", "c"]),
+        three_people([0, "1", 2.0]),
+        three_people([1, 2, 3], image_ids=[0, "1", "b"]),
+        three_people([1, 2, 3], category_id=0),
+        three_people([1, 2, 3], category_id="person"),
+    ],
+)
+def test_any_ids_score_the_same(content: dict) -> None:
+    results = perfect_results(content)
+    for result, entry in zip(results, content["annotations"], strict=True):
+        result["category_id"] = entry["category_id"]
+    scores = oks_average_precision(results, content)
+    assert (scores.ap, scores.ar, scores.persons) == (1.0, 1.0, 3)
+    assert oks_average_precision(results[1:], content).ar == pytest.approx(2 / 3)
+    first = content["images"][0]["id"]
+    assert oks_average_precision(results, content, image_ids=[first]).to_dict()["persons"] == 1
+
+
+def test_ids_that_are_here_numbers_and_there_text() -> None:
+    content = three_people([1, 2, 3])
+    for entry in content["annotations"]:
+        entry.update(image_id=str(entry["image_id"]), category_id="1", iscrowd="0")
+    results = [{**toy_result(), "image_id": image_id} for image_id in (1, "2", 3.0)]
+    scores = oks_average_precision(results, content, image_ids=[1, 2, "3"])
+    assert (scores.ap, scores.persons, scores.detections) == (1.0, 3, 3)
+    content["images"].append({"id": "3", "width": 9, "height": 9})
+    with pytest.raises(ValueError, match=r"annotations: images has the same 'id' more than once\. Received: \['3'\]"):
+        oks_average_precision(results, content)
+
+
 @pytest.mark.parametrize(
     ("result", "message"),
     [
@@ -166,11 +213,15 @@ def test_faulty_annotations_and_images(tmp_path: Path) -> None:
         oks_average_precision([], content, image_ids=[])
     with pytest.raises(ValueError, match="same 'id' more than once"):
         oks_average_precision([], content, image_ids=[7, 7])
-    for key in ("area", "bbox", "iscrowd", "keypoints"):
+    for key in ("id", "image_id", "category_id"):
         broken = toy()
         del broken["annotations"][0][key]
         with pytest.raises(ValueError, match=rf"annotations: annotation \d has no field '{key}'"):
             oks_average_precision([], broken)
+    for key in ("area", "bbox", "iscrowd"):
+        sparse = toy()
+        del sparse["annotations"][0][key]
+        assert oks_average_precision([toy_result()], sparse).ap == pytest.approx(1.0)
     with pytest.raises(FileNotFoundError, match=r"gone\.json"):
         oks_average_precision([], tmp_path / "gone.json")
     del content["annotations"][0]["num_keypoints"]  # Counted instead.

@@ -90,6 +90,35 @@ def test_skeletons_must_fit(reference, predictor):
         evaluation.coco(predictor, folder / "images", folder / "person_keypoints.json")
 
 
+@pytest.mark.parametrize("category_id", [0, 7, "person"])
+def test_any_category_id_is_scored(reference, tmp_path, category_id):
+    folder = reference / "data/coco_samples"
+    content = json.loads((folder / "person_keypoints.json").read_text())
+    content["categories"][0]["id"] = category_id
+    for entry in content["annotations"]:
+        entry["category_id"] = category_id
+    (tmp_path / "own.json").write_text(json.dumps(content))
+    predictor = ke.PosePredictor(ke.EfficientPoseNAS("A"))
+    scores = evaluation.coco(
+        predictor, folder / "images", tmp_path / "own.json", output=tmp_path, limit=2, progress=False
+    )
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert scores.images == 2 and {result["category_id"] for result in results} == {category_id}
+
+
+def test_annotations_are_checked_before_any_image(reference, tmp_path):
+    content = json.loads((reference / "data/coco_samples/person_keypoints.json").read_text())
+    person = content["categories"][0]
+    predictor = ke.PosePredictor(ke.EfficientPoseNAS("A"))
+    for categories, message in (
+        ([{**person, "keypoints": [*person["keypoints"][:-1], "tail"]}], "must have the joints of 'coco_17'"),
+        ([{**person, "name": "x"}, {**person, "id": 2, "name": "y"}], "one of them must be called 'person'"),
+    ):
+        (tmp_path / "own.json").write_text(json.dumps({**content, "categories": categories}))
+        with pytest.raises(ValueError, match=message):
+            evaluation.coco(predictor, tmp_path / "no such folder", tmp_path / "own.json", progress=False)
+
+
 def test_coco_results_are_in_the_official_format(reference, tmp_path):
     folder = reference / "data/coco_samples"
     predictor = ke.PosePredictor(ke.EfficientPoseNAS("A"))

@@ -9,8 +9,9 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 
 import keras_ehrnet as ke
-from keras_ehrnet.export import bias, equalize, prepare, quantize, ranges
-from keras_ehrnet.export.graph import Graph
+from keras_ehrnet.export import prepare
+from keras_ehrnet.export.litert import bias, equalize, quantize, ranges
+from keras_ehrnet.export.litert.graph import Graph
 
 BUILDERS = {
     "EfficientHRNet, any size": lambda: ke.EfficientHRNet(-4),

@@ -11,7 +11,7 @@ from conftest import relative_difference
 from keras import layers
 
 import keras_ehrnet as ke
-from keras_ehrnet.export.onnx import onnx as export
+from keras_ehrnet.export.onnx_file import onnx as export
 from keras_ehrnet.runtime.onnx import METADATA_KEY, OnnxNetwork
 from keras_ehrnet.skeletons import Skeleton
 

@@ -11,8 +11,8 @@ from keras import layers
 
 import keras_ehrnet as ke
 from keras_ehrnet.export.plain import plain_model
-from keras_ehrnet.export.saved_model import METADATA_FILE, is_saved_model, replace_folder, saved_model
-from keras_ehrnet.runtime.metadata import Metadata
+from keras_ehrnet.export.saved_model_folder import METADATA_FILE, is_saved_model, replace_saved_model, saved_model
+from keras_ehrnet.metadata import Metadata
 
 TOLERANCE = 2e-5
 
@@ -125,7 +125,7 @@ def test_saved_models_are_replaced(tmp_path):
         elif old == "saved model":
             (target / "saved_model.pb").write_text("old")
             (target / "left_over").touch()
-        replace_folder(target, write_one)
+        replace_saved_model(target, write_one)
         assert (target / "saved_model.pb").read_text() == "new"
         assert [entry.name for entry in target.iterdir()] == ["saved_model.pb"]
         assert [entry.name for entry in target.parent.iterdir()] == ["model"]
@@ -143,7 +143,7 @@ def test_anything_else_is_not_replaced(tmp_path, model):
 
 def test_what_was_there_survives_a_failure(tmp_path):
     target = tmp_path / "model"
-    replace_folder(target, write_one)
+    replace_saved_model(target, write_one)
     (target / "mark").touch()
 
     def fail(folder) -> None:
@@ -151,7 +151,7 @@ def test_what_was_there_survives_a_failure(tmp_path):
         raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match=r"model could not be written \(No space left on device\).*intact"):
-        replace_folder(target, fail)
+        replace_saved_model(target, fail)
     assert sorted(entry.name for entry in tmp_path.rglob("*")) == ["mark", "model", "saved_model.pb"]
     assert is_saved_model(target)
 

@@ -13,15 +13,14 @@ import painted
 import pytest
 
 import keras_ehrnet as ke
-from keras_ehrnet import estimation
+from keras_ehrnet import metadata as metadata_module
 from keras_ehrnet.data.annotations import Dataset, Person, Sample
-from keras_ehrnet.export import calibration, flatbuffer
-from keras_ehrnet.export.calibration import Calibration
-from keras_ehrnet.export.metadata import append
-from keras_ehrnet.networks import KerasNetwork
+from keras_ehrnet.export.litert import calibration, flatbuffer
+from keras_ehrnet.export.litert.calibration import Calibration
+from keras_ehrnet.metadata import Drift, Input, Metadata, MetadataError, Output, append
+from keras_ehrnet.prediction import pipeline as estimation
 from keras_ehrnet.runtime import Interpreter
-from keras_ehrnet.runtime import metadata as metadata_module
-from keras_ehrnet.runtime.metadata import Drift, Input, Metadata, MetadataError, Output
+from keras_ehrnet.runtime.keras import KerasNetwork
 
 FAMILIES = ("efficienthrnet", "efficientpose", "efficientpose_nas")
 
@@ -257,6 +256,7 @@ def test_calibration_sees_what_prediction_sees(networks):
 
         class Spy:
             name, skeleton, input_size, any_size = "spy", painted.SKELETON, painted.SIZE, False
+            min_score = 0.0
 
             def __call__(self, images, network=network, seen=seen):
                 seen.append(images)
@@ -292,6 +292,7 @@ class Moved:
     """A network that sees everything some pixels further right, or nothing at all."""
 
     any_size = False
+    min_score = 0.0
 
     def __init__(self, network: KerasNetwork, pixels: int | None) -> None:
         self.name, self.family, self.skeleton, self.input_size = "moved", network.family, network.skeleton, painted.SIZE
@@ -327,7 +328,7 @@ def test_an_interrupted_export_leaves_nothing(networks, tmp_path, monkeypatch):
 
     path = tmp_path / "model.tflite"
     path.write_text("the old one")
-    for moment in ("keras_ehrnet.files.os.replace", "keras_ehrnet.files.os.fsync"):
+    for moment in ("keras_ehrnet.support.files.os.replace", "keras_ehrnet.support.files.os.fsync"):
         with monkeypatch.context() as patch:
             patch.setattr(moment, interrupt)
             with pytest.raises(KeyboardInterrupt):

@@ -53,7 +53,8 @@ def test_rendered_heatmaps_are_the_published_targets(reference: Path) -> None:
 def test_values_and_gradients_are_the_published_ones(reference: Path, monkeypatch, name: str) -> None:
     golden = dict(np.load(reference / f"reference/{name}.npz"))
     # The published maps are random numbers, not rendered from the joints.
-    monkeypatch.setattr(losses, "render_heatmaps", lambda *_, **__: ops.convert_to_tensor(golden["heatmaps_true"]))
+    published = ops.convert_to_tensor(golden["heatmaps_true"])
+    monkeypatch.setattr(losses.heatmaps, "render_heatmaps", lambda *_, **__: published)
     tag_loss, heatmap_loss = losses.TagLoss(stride=1), losses.HeatmapLoss(stride=1)
 
     def total(tags, heatmaps):
@@ -179,3 +180,14 @@ def test_plain_fit_trains_all_outputs() -> None:
     assert {"heatmaps_4_loss", "tags_4_loss", "heatmaps_2_loss"} <= set(history)
     parts = sum(history[f"{name}_loss"][-1] for name in outputs)
     assert history["loss"][-1] == pytest.approx(parts, rel=1e-4)
+
+
+@pytest.mark.parametrize(("stride", "spread"), [(1, 2.0), (8, 1.0)])
+def test_one_person_is_drawn_as_the_first_of_many(stride: int, spread: float) -> None:
+    """A single person has a way of its own, without a maximum over persons."""
+    joints = people(3, 1, 17, size=9 * stride, seed=4)
+    many = np.concatenate([joints, np.zeros((3, 2, 17, 3), np.float32)], axis=1)
+    options = {"stride": stride, "sigma": 1.5, "spread": spread}
+    alone, among = (numpy_of(losses.render_heatmaps(j, 9, 11, **options)) for j in (joints, many))
+    np.testing.assert_allclose(alone, among, rtol=1e-6, atol=1e-7)
+    assert alone.max() == 1

@@ -12,9 +12,9 @@ import pytest
 
 from keras_ehrnet.data import Dataset, Person, Sample, read_coco, synthetic
 from keras_ehrnet.data.augment import Augmentation
-from keras_ehrnet.data.images import ImageError, write_image
 from keras_ehrnet.data.loader import Order, numpy_batches
 from keras_ehrnet.data.targets import Batch, Examples
+from keras_ehrnet.images import ImageError, write_image
 from keras_ehrnet.skeletons import COCO_17
 
 STRONG = Augmentation(rotation=40, scale=(0.7, 1.4), translation=10, flip=0.5, brightness=0.1, hue=20, mosaic=0.5)

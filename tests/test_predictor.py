@@ -12,7 +12,7 @@ import pytest
 
 import keras_ehrnet as ke
 from keras_ehrnet.data import ImageError, write_image
-from keras_ehrnet.estimation import Settings
+from keras_ehrnet.prediction.pipeline import Settings
 
 
 @pytest.fixture(scope="module")
@@ -275,6 +275,7 @@ def test_mistakes_are_explained(predictor, act, error, message):
 def test_maps_that_are_not_finite(bottom_up):
     class Broken:
         name, family, skeleton, input_size, any_size = "broken", "efficienthrnet", ke.skeletons.COCO_17, (64, 64), True
+        min_score = 0.0
 
         def __call__(self, images):
             maps = bottom_up.network(images)

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from keras_ehrnet import recipe as recipes
 from keras_ehrnet.models.variants import VARIANTS
+from keras_ehrnet.training import recipe as recipes
 
 ROOT = Path(__file__).parents[1]
-RECIPES = sorted((ROOT / "training/recipes").glob("*.yaml"))
+RECIPES = sorted((ROOT / "keras_ehrnet/recipes").glob("*.yaml"))
 SYNTHETIC = {"data": {"kind": "synthetic"}}
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,12 +18,13 @@ import pytest
 
 import keras_ehrnet as ke
 from keras_ehrnet import decode, runtime
+from keras_ehrnet.decode import exported
 from keras_ehrnet.decode.assignment import assign, assign_without_scipy
 from keras_ehrnet.decode.associative import match
 from keras_ehrnet.decode.peaks import find_peaks
-from keras_ehrnet.networks import KerasNetwork
 from keras_ehrnet.runtime import __main__ as command
-from keras_ehrnet.runtime import interpreter, outputs
+from keras_ehrnet.runtime import litert
+from keras_ehrnet.runtime.keras import KerasNetwork
 
 ROOT = Path(__file__).parents[1]
 
@@ -97,7 +100,7 @@ def test_nothing_else_is_imported(device, network, maps_file, photo):
 
 
 def test_missing_interpreter(maps_file, monkeypatch):
-    monkeypatch.setattr(interpreter, "PACKAGES", ("nowhere.interpreter",))
+    monkeypatch.setattr(litert, "PACKAGES", ("nowhere.interpreter",))
     with pytest.raises(ValueError, match="pip install ai-edge-litert"):
         runtime.load(maps_file)
 
@@ -105,7 +108,7 @@ def test_missing_interpreter(maps_file, monkeypatch):
 @pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")
 def test_any_installed_interpreter_will_do(maps_file, network, monkeypatch):
     """TensorFlow's own, where there is no other."""
-    monkeypatch.setattr(interpreter, "PACKAGES", ("nowhere.interpreter", "tensorflow.lite.python.interpreter"))
+    monkeypatch.setattr(litert, "PACKAGES", ("nowhere.interpreter", "tensorflow.lite.python.interpreter"))
     images = painted.picture()[None]
     expected = network(images)
     for name, maps in runtime.load(maps_file)(images).items():
@@ -191,7 +194,7 @@ def test_networks_say_what_they_are(maps_file, peaks_file):
 
 def test_models_without_signatures(maps_file):
     """Those of older converters: named by their tensors."""
-    from keras_ehrnet.export import flatbuffer
+    from keras_ehrnet.export.litert import flatbuffer
 
     model = flatbuffer.read(maps_file.read_bytes())
     model.signatureDefs = None
@@ -202,6 +205,76 @@ def test_models_without_signatures(maps_file):
     new = runtime.load(maps_file)(image)
     results = list(old(**{name: image}).values())
     assert all(any(np.array_equal(maps, result) for result in results) for maps in new.values())
+
+
+def _exported(network: KerasNetwork, folder: Path, suffix: str) -> ke.PosePredictor:
+    """A predictor that runs a network in another form, or as it is."""
+    path = folder / f"model{suffix}"
+    if suffix == ".tflite":
+        return ke.PosePredictor.load(ke.export.tflite(network.model, path, skeleton=painted.SKELETON))
+    if suffix == ".onnx":
+        return ke.PosePredictor.load(ke.export.onnx(network.model, path, skeleton=painted.SKELETON))
+    return ke.PosePredictor(network)
+
+
+@pytest.mark.parametrize("suffix", [".tflite", ".onnx", ""])
+def test_threads_share_a_predictor(network, tmp_path, suffix):
+    """Each gets the people of its own image."""
+    images = painted.pictures(6)
+    expected = [ke.PosePredictor(network)(image).keypoints for image in images]
+    predictor = _exported(network, tmp_path, suffix)
+    order = [(place + turn) % len(images) for turn in range(8) for place in range(len(images))]
+    with ThreadPoolExecutor(8) as threads:
+        results = list(threads.map(lambda index: predictor(images[index]).keypoints, order))
+    for index, keypoints in zip(order, results, strict=True):
+        np.testing.assert_allclose(keypoints[..., :2], expected[index][..., :2], atol=0.6)
+
+
+def test_threads_share_a_model_without_signatures(maps_file):
+    from keras_ehrnet.export.litert import flatbuffer
+
+    model = flatbuffer.read(maps_file.read_bytes())
+    model.signatureDefs = None
+    interpreter = runtime.Interpreter(flatbuffer.write(model))
+    (name,) = interpreter.inputs
+    images = [picture[None].astype(np.float32) for picture in painted.pictures(6)]
+    alone = [interpreter(**{name: image}) for image in images]
+    with ThreadPoolExecutor(8) as threads:
+        together = list(threads.map(lambda image: interpreter(**{name: image}), images * 20))
+    for index, outputs in enumerate(together):
+        assert all(np.array_equal(maps, alone[index % len(images)][key]) for key, maps in outputs.items())
+
+
+def test_standard_error_survives_opening_in_threads(maps_file, capfd):
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda _: runtime.load(maps_file), range(32)))
+    os.write(2, b"still seen")
+    assert "still seen" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", [".tflite", ".onnx"])
+def test_predictors_of_exported_files_are_pickled(network, tmp_path, monkeypatch, suffix):
+    """Opened again from their file, wherever that happens, with the skeleton they were given."""
+    image = painted.picture()
+    _exported(network, tmp_path, suffix)
+    other = ke.Skeleton("other", ("a", "b", "c"), ((0, 2),))
+    monkeypatch.chdir(tmp_path)
+    predictor = ke.PosePredictor.load(f"model{suffix}", skeleton=other, max_people=1)
+    pickled = pickle.dumps(predictor)
+    monkeypatch.chdir("/")
+    again = pickle.loads(pickled)
+    assert again.network.skeleton == other and again.settings == predictor.settings
+    np.testing.assert_array_equal(again(image).keypoints, predictor(image).keypoints)
+    assert len(again(image)) == 1 and again.network.digest() == pickle.loads(pickle.dumps(again)).network.digest()
+
+
+def test_networks_of_bytes_are_pickled_with_them(network, maps_file):
+    content = maps_file.read_bytes()
+    again = pickle.loads(pickle.dumps(runtime.TFLiteNetwork(content, threads=1)))
+    image = painted.picture()
+    assert again.digest() == runtime.TFLiteNetwork(content).digest()
+    expected = ke.PosePredictor.load(maps_file)(image).keypoints
+    np.testing.assert_array_equal(ke.PosePredictor(again)(image).keypoints, expected)
 
 
 def test_command_prints_people(network, maps_file, photo, tmp_path, capsys):
@@ -238,16 +311,16 @@ def test_grouped_peaks_are_those_of_the_maps(network):
         mine = found[found.of(joint)]
         rows = np.column_stack([mine.rows / height, mine.columns / width, mine.scores, tags[found.of(joint)]])
         table[joint, : len(rows)] = rows
-    people = outputs.grouped_peaks(table, painted.SKELETON, (height, width), max_people=5)
+    people = exported.grouped_peaks(table, painted.SKELETON, (height, width), max_people=5)
     expected = match(found, tags, painted.SKELETON)[..., :3]
     assert len(people) == 2
     assert np.abs(people.keypoints - expected).max() < 1e-4
-    assert len(outputs.grouped_peaks(table, painted.SKELETON, (height, width), max_people=1)) == 1
+    assert len(exported.grouped_peaks(table, painted.SKELETON, (height, width), max_people=1)) == 1
 
 
 def test_unused_rows_are_nobody():
     poses = np.zeros((4, 14), np.float32)
     poses[0] = [0.25, 0.5, 0.9, *[0] * 3, *[0] * 3, 0.25, 0.5, 0.25, 0.5, 0.3]
-    (person,) = outputs.several_people(poses, painted.SKELETON, (64, 96))
+    (person,) = exported.several_people(poses, painted.SKELETON, (64, 96))
     assert person.keypoints[0].tolist() == pytest.approx(np.array([[48, 16, 0.9], [0] * 3, [0] * 3]), abs=1e-6)
     assert person.scores.tolist() == pytest.approx([0.3])

@@ -8,7 +8,7 @@ import pytest
 from keras import layers
 
 from keras_ehrnet.losses import HeatmapLoss
-from keras_ehrnet.schedules import StepSchedule, StepwiseSigma, TriangularSchedule
+from keras_ehrnet.training.schedules import StepSchedule, StepwiseSigma, TriangularSchedule
 
 pytestmark = pytest.mark.backend
 

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 
 def test_a_model_learns_synthetic_people_in_minutes(tmp_path):
     run, scores = tmp_path / "run", tmp_path / "scores"
-    recipe = ROOT / "training/recipes/synthetic-smoke.yaml"
+    recipe = ROOT / "keras_ehrnet/recipes/synthetic-smoke.yaml"
     train = [ROOT / "training/train.py", recipe, f"output.folder={run}"]
     subprocess.run([sys.executable, *map(str, train)], check=True)
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from keras_ehrnet.data import Dataset, read_coco, synthetic
-from keras_ehrnet.data.images import ImageError, write_image
 from keras_ehrnet.data.loader import Order, numpy_batches
 from keras_ehrnet.data.targets import Examples
 from keras_ehrnet.data.tfrecord import INDEX, read_tfrecords, verify_tfrecords, write_tfrecords
+from keras_ehrnet.images import ImageError, write_image
 
 tf = pytest.importorskip("tensorflow")
 

@@ -12,10 +12,10 @@ import tensorflow as tf
 from rich.console import Console
 
 import keras_ehrnet as ke
-from keras_ehrnet.export import tftrt_check
-from keras_ehrnet.export.saved_model import saved_model
-from keras_ehrnet.export.tftrt import check, tftrt
-from keras_ehrnet.export.tftrt_check import Report, find_segments
+from keras_ehrnet.export.saved_model_folder import saved_model
+from keras_ehrnet.export.tensorrt import check as tftrt_check
+from keras_ehrnet.export.tensorrt.check import Report, find_segments
+from keras_ehrnet.export.tensorrt.convert import check, tftrt
 
 FAMILIES = {
     "EfficientHRNet": lambda: ke.EfficientHRNet(-4),

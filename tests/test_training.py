@@ -17,10 +17,11 @@ import tiny
 from tiny import EPOCHS, STEPS
 
 from keras_ehrnet import PosePredictor, training
-from keras_ehrnet import recipe as recipes
-from keras_ehrnet.callbacks import Checkpoints, Table
 from keras_ehrnet.data import synthetic
 from keras_ehrnet.models.variants import VARIANTS
+from keras_ehrnet.training import recipe as recipes
+from keras_ehrnet.training.callbacks import Table
+from keras_ehrnet.training.checkpoints import Checkpoints
 from keras_ehrnet.training.examples import annotated_skeleton, make_examples
 from keras_ehrnet.training.model import build_losses, compiled_model
 

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 import keras_ehrnet as ke
-from keras_ehrnet import recipe as recipes
 from keras_ehrnet import training
 from keras_ehrnet.data import classification, write_image
 from keras_ehrnet.data.augment import AUGMENTATIONS, Augmentation, Region, colour_matrix, random_warp
 from keras_ehrnet.data.classification import LabelledExamples, LabelledImages, read_cifar100, read_image_folders
+from keras_ehrnet.training import recipe as recipes
 from keras_ehrnet.training.scoring import top_accuracy
 
 CLASSES = ("blue", "green", "red")
@@ -235,7 +235,7 @@ def test_recipes_that_do_not_fit_classifiers(folders, tmp_path, change, message)
 
 def test_the_papers_recipe():
     """5 epochs from 1e-4 up to 0.05, then 195 epochs, a tenth every 30."""
-    path = training.__file__.replace("keras_ehrnet/training/__init__.py", "training/recipes/efficientnet-b0.yaml")
+    path = training.__file__.replace("keras_ehrnet/training/__init__.py", "keras_ehrnet/recipes/efficientnet-b0.yaml")
     recipe = recipes.read(path)
     schedule = training.make_schedule(recipe.schedule, recipe.training.epochs, 100)
     rates = [float(schedule(100 * epoch)) for epoch in (0, 5, 34, 35, 64, 65, 185, 199)]

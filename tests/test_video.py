@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import keras_ehrnet as ke
-from keras_ehrnet.tracking import OneEuroFilter, Smoother, Tracker, similarity
-from keras_ehrnet.video import VideoError
+from keras_ehrnet.prediction.tracking import OneEuroFilter, Smoother, Tracker, similarity
+from keras_ehrnet.prediction.video import VideoError
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import keras_ehrnet as ke
-from keras_ehrnet.weights import download, formats, layouts
+from keras_ehrnet.weights import download, formats, layouts, registry
 from keras_ehrnet.weights.registry import REGISTRY, entry
 
 
@@ -96,7 +96,11 @@ def test_torch_file_without_torch_tells_the_command(nas_state_dict, tmp_path, mo
     torch.save({name: torch.from_numpy(value) for name, value in nas_state_dict.items()}, tmp_path / "a.pth")
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(ke.weights.WeightsError, match=r"pip install 'keras-ehrnet\[torch\]'"):
-        ke.weights.load(ke.EfficientPoseNAS("A"), tmp_path / "a.pth")
+        loaded = ke.weights.load(ke.EfficientPoseNAS("A"), tmp_path / "a.pth")
+    rounded = {name: torch.from_numpy(value).bfloat16().float().numpy() for name, value in nas_state_dict.items()}
+    expected = ke.weights.load(ke.EfficientPoseNAS("A"), rounded)
+    for own, right in zip(loaded.get_weights(), expected.get_weights(), strict=True):
+        np.testing.assert_array_equal(own, right)
 
 
 @pytest.mark.parametrize("suffix", [".weights.h5", ".keras"])
@@ -332,3 +336,58 @@ def test_command_line_convert(reference, tmp_path):
     right = subprocess.run([*command, str(tmp_path / "rt.weights.h5"), "-m", "efficientpose-rt"], check=False)
     assert right.returncode == 0
     ke.weights.load(ke.EfficientPose("RT"), tmp_path / "rt.weights.h5")
+
+
+@pytest.fixture(scope="module")
+def tiny_model():
+    """A small network with weights of its own."""
+    return ke.EfficientPoseNAS("A", input_shape=(32, 32, 3))
+
+
+@pytest.fixture
+def own_entry(tiny_model, tmp_path, monkeypatch):
+    """An entry of our own weights, in a folder that stands for the package's."""
+    monkeypatch.setattr(registry, "packaged_folder", lambda: tmp_path / "packaged")
+    (tmp_path / "packaged").mkdir()
+    path = tmp_path / "packaged" / "own-a.weights.h5"
+    tiny_model.save_weights(path)
+    entry = registry.PackagedEntry(
+        name="own-a",
+        model="efficientpose-a",
+        url=path.name,
+        sha256=formats.sha256(path),
+        size=path.stat().st_size,
+        licence="Apache-2.0",
+        skeleton="coco_17",
+        paper="doi 10.1007/s41095-021-0214-z",
+        score="AP 0.0 (nothing)",
+        recipe="none",
+        data="none, random weights",
+    )
+    monkeypatch.setattr(registry, "PACKAGED", (entry,))
+    return entry
+
+
+def test_packaged_weights_load_by_name_without_a_download(own_entry, tiny_model, tmp_path, monkeypatch):
+    entry = own_entry
+    assert registry.packaged() == {"own-a": entry}
+    monkeypatch.setitem(registry.REGISTRY, "own-a", entry)
+    monkeypatch.setenv("KERAS_EHRNET_HOME", str(tmp_path / "nothing-here"))
+    other = ke.EfficientPoseNAS("A", input_shape=(32, 32, 3), weights="own-a")
+    for here, there in zip(other.weights, tiny_model.weights, strict=True):
+        np.testing.assert_array_equal(here, there)
+    assert not (tmp_path / "nothing-here").exists()
+    entry.path.write_bytes(entry.path.read_bytes()[:-1])
+    with pytest.raises(ke.weights.WeightsError, match="is not the published"):
+        ke.weights.load(other, "own-a")
+
+
+def test_an_installation_without_the_file_does_not_know_its_name(own_entry):
+    own_entry.path.unlink()
+    assert registry.packaged() == {}
+
+
+def test_packaged_entries_and_files_belong_together():
+    folder = registry.packaged_folder()
+    assert folder.is_dir()
+    assert {path.name for path in folder.glob("*.h5")} == {entry.url for entry in registry.PACKAGED}

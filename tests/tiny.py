@@ -15,8 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_ehrnet import recipe as recipes
 from keras_ehrnet.models.variants import VARIANTS, Variant
+from keras_ehrnet.training import recipe as recipes
 
 if TYPE_CHECKING:
     import keras

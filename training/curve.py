@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from keras_ehrnet.files import write_file
+from keras_ehrnet.support.files import write_file
 from keras_ehrnet.training.pictures import curve_picture
 
 

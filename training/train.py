@@ -1,6 +1,6 @@
 """Trains a model as a recipe says; run again with the same recipe, it goes on where it stopped.
 
-    python training/train.py training/recipes/h-4.yaml training.epochs=100 data.images=coco/train2017
+    python training/train.py keras_ehrnet/recipes/h-4.yaml training.epochs=100 data.images=coco/train2017
 
 On several machines, with JAX, the same command on each, but for its number:
 
@@ -43,7 +43,7 @@ def main(
     show: Annotated[bool, typer.Option("--show", help="Print the whole recipe, defaults included, and stop.")] = False,
 ) -> None:
     """Train a model. Results, log and checkpoints go to runs/NAME, or output.folder=... ."""
-    from keras_ehrnet import recipe as recipes
+    from keras_ehrnet.training import recipe as recipes
 
     if (hosts is None) != (host is None):
         raise ValueError("--hosts and --host go together.")

@@ -15,7 +15,7 @@ import sys
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from keras_ehrnet.files import write_file
+from keras_ehrnet.support.files import write_file
 
 FLAGS = {"fp32": [], "fp16": ["--fp16"], "int8": ["--fp16", "--int8"]}
 """Flags of trtexec. Without a calibration int8 tells speed only, not accuracy."""

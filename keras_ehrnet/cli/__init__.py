@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
+
+from keras_ehrnet import __version__
 
 # TensorFlow's start-up messages are not for the people who read this program's output.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -17,6 +20,7 @@ from keras_ehrnet.cli.evaluate import evaluate_app
 from keras_ehrnet.cli.export import export
 from keras_ehrnet.cli.models import convert, summary
 from keras_ehrnet.cli.predict import predict
+from keras_ehrnet.support.messages import MissingPackageError, missing_package
 
 app = typer.Typer(
     name="keras-ehrnet",
@@ -25,6 +29,23 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"keras-ehrnet {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Options of the whole program."""
+
+
 app.add_typer(evaluate_app, name="evaluate")
 for command in (predict, export, benchmark, summary, convert):
     app.command()(command)
@@ -34,6 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs a command; mistakes of its user end in one sentence and exit code 2."""
     try:
         app(arguments)
-    except (ValueError, OSError) as error:
+    except ModuleNotFoundError as error:
+        complain(f"Error: {missing_package(error, 'This command')}")
+        sys.exit(2)
+    except (ValueError, OSError, MissingPackageError) as error:
         complain(f"Error: {error}")
         sys.exit(2)

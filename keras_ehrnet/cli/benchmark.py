@@ -11,12 +11,12 @@ import typer
 
 from keras_ehrnet.cli.common import WeightsOption, load_keras, make_console, make_folder
 from keras_ehrnet.export.formats import FORMATS
-from keras_ehrnet.files import write_file
+from keras_ehrnet.support.files import write_file
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from keras_ehrnet.benchmark import Result
+    from keras_ehrnet.benchmark.runs import Result
 
 
 def benchmark(
@@ -47,7 +47,7 @@ def benchmark(
     if data is None and data_images is not None:
         raise ValueError(f"Images to score on need annotations, --data. Received: --data-images {data_images} alone")
     from keras_ehrnet import benchmark as benchmarks
-    from keras_ehrnet.data.images import list_images, read_image
+    from keras_ehrnet.images import list_images, read_image
 
     chosen = benchmarks.cases(models, *(_names(text) for text in (formats, precisions, decodes)))
     scored = benchmarks.Data(data, data_images, limit) if data else None

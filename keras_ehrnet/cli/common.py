@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from keras_ehrnet.terminal import silenced
+from keras_ehrnet.support.terminal import silenced
 
 if TYPE_CHECKING:
     from rich.console import Console

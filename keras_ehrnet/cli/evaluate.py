@@ -25,7 +25,7 @@ from keras_ehrnet.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from keras_ehrnet.predictor import PosePredictor
+    from keras_ehrnet.prediction import PosePredictor
 
 evaluate_app = typer.Typer(help="Score a model on a data set.", no_args_is_help=True)
 
@@ -40,6 +40,9 @@ def evaluate_coco(
     protocol: ProtocolOption = None,
     flip: FlipOption = False,
     scales: ScalesOption = "1",
+    boxes: Annotated[
+        bool | None, typer.Option("--boxes/--no-boxes", help="Give the annotated boxes; default: as the model needs.")
+    ] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only so many images.")] = None,
     fps: Annotated[float | None, typer.Option("--fps", help="With --watts: the paper's AP x FPS / watt.")] = None,
     watts: Annotated[float | None, typer.Option("--watts", help="Power drawn while running.")] = None,
@@ -51,7 +54,7 @@ def evaluate_coco(
         raise ValueError("--fps and --watts go together.")
     predictor = _evaluated(model, weights, protocol, flip, scales)
     with _told_problems() as problems:
-        scores = evaluation.coco(predictor, images, annotations, output=output, limit=limit)
+        scores = evaluation.coco(predictor, images, annotations, boxes=boxes, output=output, limit=limit)
     print_rows(f"{predictor.network.name} on {scores.images} images, {scores.persons} persons", scores.rows())
     if fps is not None and watts is not None:
         figure = evaluation.efficiency(100 * scores.ap, fps, watts)
@@ -121,7 +124,7 @@ def _fail_after(problems: list[str]) -> None:
 def _evaluated(
     model: str, weights: str | None, protocol: ProtocolName | None, flip: bool, scales: str
 ) -> PosePredictor:
-    from keras_ehrnet.predictor import PosePredictor
+    from keras_ehrnet.prediction import PosePredictor
 
     load_keras()
     name = protocol.value if protocol else "paper"

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from keras_ehrnet import metadata
 from keras_ehrnet.cli.common import WeightsOption, complain, load_keras, make_console, numbers
 from keras_ehrnet.export import formats
 from keras_ehrnet.export.formats import FORMATS
-from keras_ehrnet.export.quantize import PRECISIONS
-from keras_ehrnet.export.tflite import DECODES
-from keras_ehrnet.runtime import metadata
+from keras_ehrnet.export.litert.convert import DECODES
+from keras_ehrnet.export.litert.quantize import PRECISIONS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -75,7 +75,7 @@ def export(
     load_keras()
     console = make_console()
     if check_tftrt:
-        from keras_ehrnet.export import tftrt_check
+        from keras_ehrnet.export.tensorrt import check as tftrt_check
 
         console.print(tftrt_check.check(model, **network))
     if output is not None:

@@ -19,7 +19,7 @@ def summary(
     from rich.table import Table
 
     load_keras()
-    from keras_ehrnet.models.families import FAMILIES
+    from keras_ehrnet.families import FAMILIES
     from keras_ehrnet.models.profile import profile
     from keras_ehrnet.models.variants import VARIANTS, variant
 

@@ -11,7 +11,6 @@ import typer
 
 from keras_ehrnet.cli.common import (
     FlipOption,
-    ModelOption,
     ProtocolOption,
     ScalesOption,
     WeightsOption,
@@ -21,18 +20,25 @@ from keras_ehrnet.cli.common import (
     make_folder,
     numbers,
 )
+from keras_ehrnet.weights import registry
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from keras_ehrnet.poses import Poses
-    from keras_ehrnet.predictor import PosePredictor
+    from keras_ehrnet.prediction import PosePredictor
 
 
 def predict(
     source: Annotated[str, typer.Argument(help="Image, folder, pattern, video file, or number of a camera.")],
-    model: ModelOption = "efficientpose-rt",
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="Model by name, or a .keras, .tflite or .onnx file; default: own weights."),
+    ] = None,
     weights: WeightsOption = None,
+    refine: Annotated[
+        str | None, typer.Option("--refine", help="A second model, for one person, that places everyone found anew.")
+    ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path("results"),
     protocol: ProtocolOption = None,
     flip: FlipOption = False,
@@ -41,7 +47,9 @@ def predict(
     smooth: Annotated[bool, typer.Option("--smooth", help="Less jitter: blurred maps, filtered video.")] = False,
     track: Annotated[bool, typer.Option("--track", help="Video: give people identities.")] = False,
     threshold: Annotated[float, typer.Option("--threshold", help="Do not draw joints below this score.")] = 0.2,
-    min_score: Annotated[float, typer.Option("--min-score", help="Leave out people below this score.")] = 0.0,
+    min_score: Annotated[
+        float | None, typer.Option("--min-score", help="Leave out people below this score; default: as measured.")
+    ] = None,
     max_people: Annotated[int, typer.Option("--max-people", min=1, help="At most so many people per image.")] = 30,
     max_frames: Annotated[
         int | None, typer.Option("--max-frames", min=1, help="Video: stop after so many frames.")
@@ -50,28 +58,31 @@ def predict(
     csv: Annotated[bool, typer.Option("--csv", help="Write a CSV table beside the JSON.")] = False,
 ) -> None:
     """Find people: writes pictures and JSON, prints a table."""
-    from keras_ehrnet import networks
-    from keras_ehrnet import predictor as predictors
-    from keras_ehrnet.data.images import list_images
+    from keras_ehrnet import prediction, runtime
+    from keras_ehrnet.images import list_images
 
-    is_video = predictors.is_video(source)
+    is_video = prediction.is_video(source)
     if is_video and csv:
         raise ValueError("--csv is for images; a video's points are written as a line of JSON per frame.")
     paths = [] if is_video else list_images(source)
     size = tuple(int(side) for side in numbers(input_size, "--input-size")) if input_size else None
     _refuse_overwriting(paths, output)
     make_folder(output)
-    if not networks.is_exported(model):
+    if model is None:
+        model, refine = registry.DEFAULT, refine or registry.DEFAULT
+    if not (runtime.runs_without_keras(model, weights, size) and runtime.runs_without_keras(refine or model)):
         load_keras()
-    network = networks.load(model, weights=weights, input_size=size)
-    predictor = predictors.PosePredictor(
+    network = runtime.load(model, weights=weights, input_size=size)
+    # Any family's video can be filtered over time; only EfficientPose's maps are blurred as well.
+    blurs = network.family == "efficientpose" and network.decode == "none"
+    predictor = prediction.PosePredictor(
         network,
+        refine=runtime.load(refine) if refine else None,
         protocol=protocol.value if protocol else "fast" if is_video else "paper",
         flip=flip,
         scales=numbers(scales, "--scales"),
         several=several,
-        # Any family's video can be filtered over time; only EfficientPose's maps are blurred as well.
-        smooth=smooth and (network.family == "efficientpose" or not is_video),
+        smooth=smooth and (blurs or not is_video),
         max_people=max_people,
         min_score=min_score,
     )
@@ -87,7 +98,7 @@ def _predict_images(
 ) -> None:
     from rich.progress import track as tracked
 
-    from keras_ehrnet.files import write_file
+    from keras_ehrnet.support.files import write_file
 
     console = make_console()
     names = _output_names(paths)

@@ -3,14 +3,6 @@
 from keras_ehrnet.data.annotations import Dataset, Person, Sample, joints_box, map_joints
 from keras_ehrnet.data.augment import AUGMENTATIONS, Augmentation
 from keras_ehrnet.data.coco import crowd_mask, read_coco
-from keras_ehrnet.data.images import (
-    ArchiveMember,
-    ImageError,
-    is_image_file,
-    list_images,
-    read_image,
-    write_image,
-)
 from keras_ehrnet.data.loader import Order, numpy_batches
 from keras_ehrnet.data.lspet import read_lspet
 from keras_ehrnet.data.mpii import read_mpii
@@ -18,6 +10,7 @@ from keras_ehrnet.data.pipeline import tf_batches
 from keras_ehrnet.data.synthetic import Scenes
 from keras_ehrnet.data.targets import Batch, Examples
 from keras_ehrnet.data.tfrecord import read_tfrecords, verify_tfrecords, write_tfrecords
+from keras_ehrnet.images import ArchiveMember, ImageError, is_image_file, list_images, read_image, write_image
 
 __all__ = [
     "AUGMENTATIONS",

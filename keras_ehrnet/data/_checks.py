@@ -46,6 +46,48 @@ def need(entry: Any, key: str, where: str, kind: type | tuple[type, ...] = objec
     return entry[key]
 
 
+def identity(entry: Any, key: str, where: str) -> int | str:
+    """An id: a number or a text; ValueError naming `where` and `key` otherwise."""
+    value = need(entry, key, where, (int, float, str))
+    if isinstance(value, float):  # Tables with gaps hold whole numbers as 1.0.
+        if not value.is_integer():
+            raise ValueError(f"{where} must have a whole number or a text in {key!r}. Received: {value}")
+        return int(value)
+    return value
+
+
+class Ids:
+    """Ids of a list, found again whether written as number or as text: programs that write both mean the same.
+
+    Args:
+        values: sequence of int or str. The ids.
+        where: str. The list, for error messages.
+
+    Raises:
+        ValueError: if an id occurs twice.
+    """
+
+    def __init__(self, values: Sequence[int | str], where: str) -> None:
+        need_unique(values, "id", where)
+        need_unique([str(value) for value in values], "id", where)
+        self._by_text = {str(value): value for value in values}
+
+    def find(self, value: int | str) -> int | str | None:
+        """The id as the list has it, or None if it has not."""
+        return self._by_text.get(str(value))
+
+
+def flag(entry: dict, key: str, where: str) -> bool:
+    """A yes or no that must be there, however it is written; ValueError naming `where` and `key` otherwise."""
+    value = need(entry, key, where)
+    # `bool("0")` is True: what is not one of these must not be guessed.
+    known = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
+    found = known.get(str(value).strip().lower())
+    if found is None:
+        raise ValueError(f"{where} must have 0 or 1 in {key!r}. Received: {plain(value)}")
+    return found
+
+
 def numbers(entries: Sequence[dict], key: str, shape: tuple[int, ...], where: Callable[[int], str]) -> np.ndarray:
     """A field of numbers of all entries at once.
 
@@ -64,14 +106,27 @@ def numbers(entries: Sequence[dict], key: str, shape: tuple[int, ...], where: Ca
     try:
         return _as_numbers([entry[key] for entry in entries], (len(entries), *shape))
     except (KeyError, TypeError, ValueError):
+        # Each may be right and only their forms differ: flat here, in triples there.
+        rows = []
         for position, entry in enumerate(entries):
             try:
-                _as_numbers(need(entry, key, where(position)), shape)
+                rows.append(_as_numbers(need(entry, key, where(position)), shape))
             except TypeError:
                 expected = f"{np.prod(shape)} finite numbers" if shape else "a finite number"
                 message = f"{where(position)} must have {expected} in {key!r}. Received: {plain(entry[key])}"
                 raise ValueError(message) from None
-        raise
+        return np.stack(rows)
+
+
+def optional_numbers(
+    entries: Sequence[dict], key: str, shape: tuple[int, ...], where: Callable[[int], str], default: float
+) -> tuple[np.ndarray, list[int]]:
+    """A field of numbers that not every entry has, as `numbers` gives it, and the positions of those that lack it."""
+    values = np.full((len(entries), *shape), default)
+    missing = [row for row, entry in enumerate(entries) if entry.get(key) is None or entry[key] == []]
+    rows = sorted(set(range(len(entries))) - set(missing))
+    values[rows] = numbers([entries[row] for row in rows], key, shape, lambda position: where(rows[position]))
+    return values, missing
 
 
 def _as_numbers(values: Any, shape: tuple[int, ...]) -> np.ndarray:
@@ -79,6 +134,8 @@ def _as_numbers(values: Any, shape: tuple[int, ...]) -> np.ndarray:
         array = np.array(values)
         if array.size != np.prod(shape, dtype=int) or (array.size and array.dtype.kind not in "biuf"):
             raise TypeError
+        if array.ndim > 1 and len(shape) > 1 and array.shape[-1] not in (shape[-1], np.prod(shape[-2:], dtype=int)):
+            raise TypeError  # As many numbers, but lying otherwise: all x, then all y.
         array = array.astype(np.float64).reshape(shape)
     except ValueError:  # Lists of unequal length.
         raise TypeError from None

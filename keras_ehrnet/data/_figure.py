@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from keras_ehrnet.errors import suggestion
 from keras_ehrnet.skeletons import Skeleton
+from keras_ehrnet.support.messages import suggestion
 
 Rgb = tuple[float, float, float]
 Points = dict[str, np.ndarray]

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from keras_ehrnet.data._checks import plain
-from keras_ehrnet.data.images import ImageSource, find_images, read_image
+from keras_ehrnet.images import ImageSource, find_images, read_image
 from keras_ehrnet.skeletons import Skeleton
 
 UNLABELLED, HIDDEN, VISIBLE = 0, 1, 2
@@ -41,7 +41,7 @@ class Person:
         is_crowd: bool. Whether the region holds a crowd rather than one person.
         head_size: float, or None. The length that PCKh divides by.
         segmentation: COCO's polygons or run lengths, or None where there is only the box.
-        person_id: int, or None. The annotation's id, or its number in the file.
+        person_id: int or str, or None. The annotation's id, or its number in the file.
 
     Example:
         >>> import numpy as np
@@ -57,7 +57,7 @@ class Person:
     is_crowd: bool = False
     head_size: float | None = None
     segmentation: list | dict | None = None
-    person_id: int | None = None
+    person_id: int | str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "joints", np.asarray(self.joints, np.float32))

@@ -11,8 +11,8 @@ import numpy as np
 
 from keras_ehrnet.data.annotations import Person, Sample, joints_box
 from keras_ehrnet.data.coco import crowd_mask
-from keras_ehrnet.errors import suggestion
 from keras_ehrnet.skeletons import Skeleton
+from keras_ehrnet.support.messages import suggestion
 
 _LOWER_BODY = ("hip", "knee", "ankle", "pelvis")
 _HALF_BODY_JOINTS = 8  # Only persons with more labelled joints than this are cut in half.

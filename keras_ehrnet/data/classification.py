@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import pickle
 import tarfile
@@ -15,8 +14,9 @@ import numpy as np
 
 from keras_ehrnet.data._checks import plain
 from keras_ehrnet.data.augment import Augmentation, Region, augmentation, jitter_colours, random_warp
-from keras_ehrnet.data.images import ImageSource, is_image_file, read_image
 from keras_ehrnet.data.targets import Batch
+from keras_ehrnet.images import ImageSource, is_image_file, read_image
+from keras_ehrnet.support import files
 
 CIFAR_100_SHA256 = "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7"
 """Checksum of the published archive `cifar-100-python.tar.gz`."""
@@ -141,11 +141,7 @@ def read_cifar100(place: str | os.PathLike, split: str, sha256: str | None = CIF
 
 
 def _check_sha256(path: Path, expected: str) -> None:
-    checksum = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            checksum.update(chunk)
-    found = checksum.hexdigest()
+    found = files.sha256(path)
     if found != expected:
         raise ValueError(f"{path} is damaged, or not the published file: sha256 must be {expected}. Received: {found}")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_ehrnet.data._checks import load_json, need, need_unique, numbers, plain
+from keras_ehrnet.data._checks import Ids, flag, identity, load_json, need, optional_numbers, plain
 from keras_ehrnet.data.annotations import (
     Dataset,
     Person,
@@ -28,29 +28,38 @@ _CLIP_TOLERANCE = 1.0  # Pixels. Official boxes reach over the edge by rounding;
 
 @dataclass(frozen=True, eq=False)
 class CocoContent:
-    """A checked annotation file: every field that readers and scorers rely on is there.
+    """A checked annotation file: every field that readers and scorers rely on is there, or has its usual default.
+
+    An id that one list writes as a number and another as text is everywhere what the list of images or categories has.
 
     Args:
         name: str. The file, for messages.
         skeleton: `Skeleton`. What the joints are.
-        category_ids: tuple of int. Categories that have keypoints.
+        categories: dict of int or str to str. Names of the categories that have keypoints, by id.
         images: list of dict. Entries of `images`.
-        persons: list of dict. Entries of `annotations` of those categories.
+        persons: list of dict. Entries of `annotations` of those categories; `iscrowd` is 0 or 1.
         keypoints: float64 array of shape `(N, K, 3)`.
         boxes: float64 array of shape `(N, 4)`: left, top, width, height.
         areas: float64 array of shape `(N,)`.
         skipped: tuple of str. Annotations of other categories.
+        defaults: dict of str to tuple of str. What was not in the file and is taken from elsewhere, and where.
     """
 
     name: str
     skeleton: Skeleton
-    category_ids: tuple[int, ...]
+    categories: dict[int | str, str]
     images: list[dict]
     persons: list[dict]
     keypoints: np.ndarray
     boxes: np.ndarray
     areas: np.ndarray
     skipped: tuple[str, ...]
+    defaults: dict[str, tuple[str, ...]]
+
+    @property
+    def category_ids(self) -> tuple[int | str, ...]:
+        """Ids of the categories that have keypoints."""
+        return tuple(self.categories)
 
 
 def check_coco(annotations: str | os.PathLike | dict, skeleton: Skeleton | None = None) -> CocoContent:
@@ -73,24 +82,27 @@ def check_coco(annotations: str | os.PathLike | dict, skeleton: Skeleton | None 
     categories, file_skeleton = _categories(need(content, "categories", name, list), name)
     skeleton = skeleton or file_skeleton
     images = need(content, "images", name, list)
-    image_ids = [need(image, "id", f"{name}: image {row}", (int, str)) for row, image in enumerate(images)]
-    need_unique(image_ids, "id", f"{name}: images")
-    entries = need(content, "annotations", name, list)
-    for row, entry in enumerate(entries):
-        for key in ("id", "category_id", "image_id", "iscrowd"):
-            need(entry, key, f"{name}: annotation {row}", (int, str))
-    need_unique([entry["id"] for entry in entries], "id", f"{name}: annotations")
-    unknown = {entry["image_id"] for entry in entries} - set(image_ids)
+    image_ids = Ids(
+        [identity(image, "id", f"{name}: image {row}") for row, image in enumerate(images)], f"{name}: images"
+    )
+    images = [{**image, "id": image_ids.find(identity(image, "id", name))} for image in images]
+    category_ids = Ids(list(categories), f"{name}: categories")
+    entries = _entries(need(content, "annotations", name, list), name)
+    unknown = {entry["image_id"] for entry in entries if image_ids.find(entry["image_id"]) is None}
     if unknown:
         raise ValueError(
             f"{name}: annotations have an 'image_id' that no image has. Received: {plain(sorted(unknown, key=str))}"
         )
-    persons = [entry for entry in entries if entry["category_id"] in categories]
+    persons = [
+        {**entry, "image_id": image_ids.find(entry["image_id"]), "category_id": category_ids.find(entry["category_id"])}
+        for entry in entries
+        if category_ids.find(entry["category_id"]) is not None
+    ]
 
     def where(row: int) -> str:
         return f"{name}: annotation {persons[row]['id']}"
 
-    keypoints = numbers(persons, "keypoints", (skeleton.num_joints, 3), where)
+    keypoints, no_keypoints = optional_numbers(persons, "keypoints", (skeleton.num_joints, 3), where, default=0.0)
     wrong = ~np.isin(keypoints[..., 2], (0, 1, 2)).all(axis=1)
     if wrong.any():
         row = int(np.argmax(wrong))
@@ -98,16 +110,33 @@ def check_coco(annotations: str | os.PathLike | dict, skeleton: Skeleton | None 
         raise ValueError(
             f"{where(row)} must have 0, 1 or 2 as every third of its 'keypoints'. Received: {plain(flags)}"
         )
+    boxes, no_box = optional_numbers(persons, "bbox", (4,), where, default=0.0)
+    for row in no_box:
+        left, top, right, bottom = joints_box(keypoints[row])
+        boxes[row] = left, top, right - left, bottom - top
+    areas, no_area = optional_numbers(persons, "area", (), where, default=0.0)
+    areas[no_area] = boxes[no_area, 2:].clip(0).prod(axis=1)
+    no_crowd = [row for row, entry in enumerate(persons) if entry.get("iscrowd") is None]
+    persons = [{**entry, "iscrowd": entry.get("iscrowd") or 0} for entry in persons]
+    defaults = Problems()
+    for what, rows in (
+        ("persons without 'iscrowd', taken as single persons", no_crowd),
+        ("persons without 'keypoints', taken as unlabelled", no_keypoints),
+        ("persons without 'bbox', measured by their joints", no_box),
+        ("persons without 'area', given that of their box", no_area),
+    ):
+        defaults.add(what, [f"annotation {persons[row]['id']}" for row in rows])
     return CocoContent(
         name=name,
         skeleton=skeleton,
-        category_ids=tuple(categories),
+        categories={number: str(category.get("name", number)) for number, category in categories.items()},
         images=images,
         persons=persons,
         keypoints=keypoints,
-        boxes=numbers(persons, "bbox", (4,), where),
-        areas=numbers(persons, "area", (), where),
-        skipped=tuple(f"annotation {e['id']}" for e in entries if e["category_id"] not in categories),
+        boxes=boxes,
+        areas=areas,
+        skipped=tuple(f"annotation {e['id']}" for e in entries if category_ids.find(e["category_id"]) is None),
+        defaults=defaults.to_dict(),
     )
 
 
@@ -124,6 +153,10 @@ def read_coco(
     labelled joints outside the image become unlabelled; boxes are clipped to the image; persons whose box or area is
     zero get those of their joints; persons without area and without joints, annotations of other categories and, with
     `skip_missing`, images without file are left out.
+
+    What other programs leave out gets its usual default, and is told likewise: without `iscrowd` it is a single person,
+    without `keypoints` none of its joints is labelled, `bbox` becomes that of the joints, `area` that of the box;
+    without `width` and `height` the image's size is not known, and nothing is clipped on the right and below.
 
     Args:
         annotations: path of the JSON file.
@@ -146,13 +179,11 @@ def read_coco(
     content = check_coco(annotations, skeleton)
     problems = Problems()
     problems.add("annotations of categories without keypoints, left out", content.skipped)
-    sizes = {}
+    for what, places in content.defaults.items():
+        problems.add(what, places)
     for image in content.images:
-        where = f"{content.name}: image {image['id']}"
-        need(image, "file_name", where, str)
-        sizes[image["id"]] = tuple(need(image, key, where, int) for key in ("width", "height"))
-        if min(sizes[image["id"]]) <= 0:
-            raise ValueError(f"{where} must have a positive 'width' and 'height'. Received: {sizes[image['id']]}")
+        need(image, "file_name", f"{content.name}: image {image['id']}", str)
+    sizes = _image_sizes(content, problems)
     by_image = _persons_by_image(content, sizes, problems)
     files = {image["id"]: image["file_name"] for image in content.images}
     paths = locate_images(files, images, content.name, skip_missing, problems)
@@ -196,11 +227,22 @@ def crowd_mask(sample: Sample) -> np.ndarray:
     return mask
 
 
-def _categories(categories: list[dict], name: str) -> tuple[dict[int, dict], Skeleton]:
+def _entries(annotations: list, name: str) -> list[dict]:
+    entries = []
+    for row, entry in enumerate(annotations):
+        where = f"{name}: annotation {row}"
+        ids = {key: identity(entry, key, where) for key in ("id", "category_id", "image_id")}
+        crowd = None if entry.get("iscrowd") is None else int(flag(entry, "iscrowd", where))
+        entries.append({**entry, **ids, "iscrowd": crowd})
+    Ids([entry["id"] for entry in entries], f"{name}: annotations")
+    return entries
+
+
+def _categories(categories: list[dict], name: str) -> tuple[dict[int | str, dict], Skeleton]:
     with_keypoints = {
-        need(category, "id", f"{name}: category {row}", int): category
+        identity(category, "id", f"{name}: category {row}"): category
         for row, category in enumerate(categories)
-        if isinstance(category, dict) and "keypoints" in category
+        if isinstance(category, dict) and category.get("keypoints")
     }
     if not with_keypoints:
         raise ValueError(f"{name}: none of the 'categories' has 'keypoints'. Received: {plain(categories)}")
@@ -222,9 +264,37 @@ def _categories(categories: list[dict], name: str) -> tuple[dict[int, dict], Ske
     return with_keypoints, Skeleton(str(category.get("name", f"keypoints_{len(names)}")), names, limbs)
 
 
-def _persons_by_image(content: CocoContent, sizes: dict[Any, tuple], problems: Problems) -> dict[Any, list[Person]]:
+def _image_sizes(content: CocoContent, problems: Problems) -> dict[Any, tuple[int, int] | None]:
+    sizes: dict[Any, tuple[int, int] | None] = {}
+    for image in content.images:
+        where = f"{content.name}: image {image['id']}"
+        if image.get("width") is None and image.get("height") is None:
+            sizes[image["id"]] = None
+            continue
+        size = tuple(need(image, key, where, (int, float)) for key in ("width", "height"))
+        if not all(side > 0 and float(side).is_integer() for side in size):
+            raise ValueError(
+                f"{where} must have a positive 'width' and 'height' in whole pixels, or neither. Received: {size}"
+            )
+        sizes[image["id"]] = (int(size[0]), int(size[1]))
+    problems.add("images without 'width' and 'height'", [f"image {key}" for key, size in sizes.items() if size is None])
+    for entry in content.persons:
+        # Run lengths are of the size of their image: crowds can be masked although the image does not tell it.
+        region = entry.get("segmentation")
+        size = region.get("size") if isinstance(region, dict) and sizes[entry["image_id"]] is None else None
+        if isinstance(size, list) and len(size) == 2 and all(isinstance(side, int) and side > 0 for side in size):
+            sizes[entry["image_id"]] = (size[1], size[0])
+    return sizes
+
+
+def _persons_by_image(
+    content: CocoContent, sizes: dict[Any, tuple[int, int] | None], problems: Problems
+) -> dict[Any, list[Person]]:
     places = [f"annotation {entry['id']}" for entry in content.persons]
-    image_sizes = np.array([sizes[entry["image_id"]] for entry in content.persons], np.float64).reshape(-1, 2)
+    unknown = (np.inf, np.inf)
+    image_sizes = np.array([sizes[entry["image_id"]] or unknown for entry in content.persons], np.float64).reshape(
+        -1, 2
+    )
     joints = clean_joints(content.keypoints, image_sizes, places, problems)
     boxes = np.concatenate([content.boxes[:, :2], content.boxes[:, :2] + content.boxes[:, 2:]], axis=1)
     clipped = np.clip(boxes, 0, np.tile(image_sizes, 2))
@@ -243,6 +313,8 @@ def _person(
     entry: dict, joints: np.ndarray, box: np.ndarray, area: float, place: str, problems: Problems
 ) -> Person | None:
     segmentation = entry.get("segmentation") or None
+    if isinstance(segmentation, list):  # Some programs write an empty polygon for none.
+        segmentation = [polygon for polygon in segmentation if polygon != []] or None
     if area <= 0 or box_area(box) <= 0:
         has_joints = bool((joints[:, 2] > 0).any())
         if not has_joints and segmentation is None and box_area(box) <= 0:
@@ -261,21 +333,22 @@ def _person(
     )
 
 
-def _check_segmentation(person: Person, size: tuple[int, int], where: str) -> None:
+def _check_segmentation(person: Person, size: tuple[int, int] | None, where: str) -> None:
     """Masks are made in the middle of a training run; what would fail there is found out at reading."""
     where = f"{where}: 'segmentation'"
     if person.segmentation is None or person.is_target:
         return
     if isinstance(person.segmentation, dict):
         need(person.segmentation, "counts", where, (list, str, bytes))
-        if list(need(person.segmentation, "size", where, list)) != [size[1], size[0]]:
-            received = f"{person.segmentation['size']}, image {[size[1], size[0]]}"
+        expected = None if size is None else [size[1], size[0]]
+        if need(person.segmentation, "size", where, list) != expected:
+            received = f"{person.segmentation['size']}, image {expected or 'of unknown size'}"
             raise ValueError(f"{where} must be of the size of the image. Received: {received}")
         runs = _run_lengths(person.segmentation["counts"])
         if runs is None or sum(runs) != size[0] * size[1]:
             counts = plain(person.segmentation["counts"])
             raise ValueError(f"{where} must be run lengths that fill the image. Received: {counts}")
-    elif not all(_is_polygon(polygon) for polygon in person.segmentation):
+    elif not isinstance(person.segmentation, list) or not all(_is_polygon(polygon) for polygon in person.segmentation):
         raise ValueError(f"{where} must be a list of flat lists x, y, x, y ... Received: {plain(person.segmentation)}")
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from keras_ehrnet.data._checks import load_json, need, need_unique, numbers
+from keras_ehrnet.data._checks import load_json, need, need_unique, numbers, optional_numbers
 from keras_ehrnet.data.annotations import (
     Dataset,
     Person,
@@ -67,8 +66,8 @@ def read_mpii(
     need_unique([(e["image"], e["person"]) for e in entries if "person" in e], "image and person", name)
     xy = numbers(entries, "joints", (16, 2), where)
     labelled = numbers(entries, "joints_vis", (16,), where) > 0
-    seen = labelled & (_optional(entries, "visible", (16,), where, default=1.0) > 0)
-    head_sizes = _optional(entries, "head_size", (), where, default=np.nan)
+    seen = labelled & (optional_numbers(entries, "visible", (16,), where, default=1.0)[0] > 0)
+    head_sizes = optional_numbers(entries, "head_size", (), where, default=np.nan)[0]
     scales, centers = numbers(entries, "scale", (), where), numbers(entries, "center", (2,), where)
     for key, values in (("scale", scales), ("head_size", head_sizes)):
         if (values <= 0).any():
@@ -88,13 +87,3 @@ def read_mpii(
     paths = locate_images({file: file for file in persons}, images, name, skip_missing, problems)
     samples = tuple(Sample(file, path, None, tuple(persons[file])) for file, path in paths.items())
     return Dataset(Path(annotations).stem, MPII_16, samples, problems.to_dict())
-
-
-def _optional(
-    entries: list[dict], key: str, shape: tuple[int, ...], where: Callable[[int], str], default: float
-) -> np.ndarray:
-    """A field of numbers that not every entry has."""
-    values = np.full((len(entries), *shape), default)
-    rows = [row for row, entry in enumerate(entries) if key in entry]
-    values[rows] = numbers([entries[row] for row in rows], key, shape, lambda position: where(rows[position]))
-    return values

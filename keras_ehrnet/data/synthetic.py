@@ -18,9 +18,9 @@ import numpy as np
 
 from keras_ehrnet.data._figure import Figure, draw_figure, joint_positions, random_figure
 from keras_ehrnet.data.annotations import HIDDEN, UNLABELLED, VISIBLE, Dataset, Person, Sample
-from keras_ehrnet.data.images import write_image
-from keras_ehrnet.files import write_file
+from keras_ehrnet.images import write_image
 from keras_ehrnet.skeletons import COCO_17, Skeleton
+from keras_ehrnet.support.files import write_file
 
 _MIN_VISIBLE = 4  # Persons with fewer visible joints are not to be found; they become ignored regions.
 _OCCLUDER = 255

@@ -11,7 +11,7 @@ import json
 import os
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,9 @@ import numpy as np
 
 from keras_ehrnet.data._checks import load_json, need
 from keras_ehrnet.data.annotations import Dataset, Person, Sample
-from keras_ehrnet.data.images import ArchiveMember, ImageError
+from keras_ehrnet.images import ArchiveMember, ImageError
 from keras_ehrnet.skeletons import SKELETONS, Skeleton
+from keras_ehrnet.support.files import replacing, write_file
 
 INDEX = "index.json"
 _VERSION = 1
@@ -107,9 +108,7 @@ def write_tfrecords(
     skeleton["limbs"] = dataset.skeleton.limbs
     problems = {what: list(places) for what, places in dataset.problems.items()}
     content = {"version": _VERSION, "name": dataset.name, "skeleton": skeleton, "problems": problems, "shards": shards}
-    partial = folder / f".{INDEX}.part"
-    partial.write_text(json.dumps(content, default=_as_json), encoding="utf-8")
-    os.replace(partial, folder / INDEX)
+    write_file(folder / INDEX, json.dumps(content, default=_as_json))
     return folder / INDEX
 
 
@@ -175,9 +174,8 @@ def _write_shard(path: Path, samples: tuple[Sample, ...], advance: Callable[[], 
     import tensorflow as tf
 
     records, position = [], 0
-    partial = path.with_name(f".{path.name}.part")
     try:
-        with tf.io.TFRecordWriter(str(partial)) as writer:
+        with replacing(path) as partial, tf.io.TFRecordWriter(str(partial)) as writer:
             for sample in samples:
                 image, size = _encoded(sample)
                 record = _record(sample, size)
@@ -188,12 +186,8 @@ def _write_shard(path: Path, samples: tuple[Sample, ...], advance: Callable[[], 
                 records.append({**record, **place, "image": [content.index(image), len(image)]})
                 position = start + len(content) + 4
                 advance()
-        os.replace(partial, path)
     except tf.errors.OpError as error:
         raise OSError(f"The shard cannot be written ({error.message}). Received: {path}") from error
-    finally:
-        with suppress(OSError):
-            partial.unlink()
     return records
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_ehrnet.data._checks import need, need_unique, numbers, plain
+from keras_ehrnet.data._checks import Ids, identity, need_unique, numbers, plain
 from keras_ehrnet.data.coco import CocoContent, check_coco
 
 MAX_DETECTIONS = 20
@@ -80,7 +80,7 @@ _FIGURES = {
 def oks_average_precision(
     results: Sequence[dict],
     annotations: str | os.PathLike | dict,
-    image_ids: Iterable[int] | None = None,
+    image_ids: Iterable[int | str] | None = None,
     sigmas: Sequence[float] | None = None,
 ) -> CocoScores:
     """Average precision and recall of poses against COCO annotations.
@@ -92,7 +92,8 @@ def oks_average_precision(
         results: list of dict. COCO's result format: `image_id`, `category_id`, `keypoints` (flat x, y, score), `score`.
             May be empty.
         annotations: path of COCO's keypoint JSON, or its content.
-        image_ids: iterable of int. Score only these images; by default all of the file, whether it has people or not.
+        image_ids: iterable of int or str. Score only these images; by default all of the file, with people or
+            without.
         sigmas: sequence of float. The joints' constants; by default those of the file's skeleton.
 
     Returns:
@@ -117,9 +118,13 @@ def oks_average_precision(
             f"{content.skeleton.num_joints} joints. Received: {plain(sigmas)}"
         )
     known = [image["id"] for image in content.images]
-    chosen = known if image_ids is None else list(image_ids)
-    _check_images(chosen, known, content.name)
-    checked = _checked_results(results, content, set(known))
+    known_ids = Ids(known, f"{content.name}: images")
+    chosen = known if image_ids is None else _chosen_images(image_ids, known_ids, content.name)
+    if not chosen:
+        raise ValueError(
+            f"There must be at least one image to score. Received: none of the {len(known)} in {content.name}"
+        )
+    checked = _checked_results(results, content, known_ids)
     stats = _stats(checked, content, chosen, np.asarray(sigmas, np.float64))
     inside = set(chosen)
     targets = (content.keypoints[..., 2] > 0).any(axis=1)
@@ -132,39 +137,40 @@ def oks_average_precision(
     return CocoScores(**figures, images=len(inside), persons=persons, detections=detections)
 
 
-def _check_images(chosen: list[Any], known: list[Any], name: str) -> None:
-    unknown = set(chosen) - set(known)
+def _chosen_images(image_ids: Iterable[int | str], known: Ids, name: str) -> list[int | str]:
+    given = list(image_ids)
+    unknown = {image_id for image_id in given if known.find(image_id) is None}
     if unknown:
         raise ValueError(f"{name} has no images of these ids. Received: {plain(sorted(unknown, key=str))}")
-    if not chosen:
-        raise ValueError(f"There must be at least one image to score. Received: none of the {len(known)} in {name}")
+    chosen = [known.find(image_id) for image_id in given]
     need_unique(chosen, "id", "The list of images to score")
+    return chosen
 
 
-def _checked_results(results: Sequence[dict], content: CocoContent, known: set) -> list[dict]:
+def _checked_results(results: Sequence[dict], content: CocoContent, known: Ids) -> list[dict]:
     """Copies of the results with just the fields that count: pycocotools would write into the caller's own."""
 
     def where(row: int) -> str:
         return f"Result {row}"
 
+    category_ids = Ids(content.category_ids, f"{content.name}: categories")
+    ids = []
     for row, result in enumerate(results):
-        if need(result, "image_id", where(row), (int, str)) not in known:
+        image_id = known.find(identity(result, "image_id", where(row)))
+        if image_id is None:
             raise ValueError(
                 f"{where(row)} has an 'image_id' that {content.name} has not. Received: {result['image_id']}"
             )
-        if need(result, "category_id", where(row), int) not in content.category_ids:
+        category_id = category_ids.find(identity(result, "category_id", where(row)))
+        if category_id is None:
             expected = f"must have one of {content.category_ids} as 'category_id'"
             raise ValueError(f"{where(row)} {expected}. Received: {plain(result['category_id'])}")
-    keypoints = numbers(results, "keypoints", (3 * content.skeleton.num_joints,), where)
+        ids.append({"image_id": image_id, "category_id": category_id})
+    keypoints = numbers(results, "keypoints", (content.skeleton.num_joints, 3), where)
     scores = numbers(results, "score", (), where)
     return [
-        {
-            "image_id": result["image_id"],
-            "category_id": result["category_id"],
-            "keypoints": keypoints[row].tolist(),
-            "score": float(scores[row]),
-        }
-        for row, result in enumerate(results)
+        {**ids[row], "keypoints": keypoints[row].reshape(-1).tolist(), "score": float(scores[row])}
+        for row in range(len(results))
     ]
 
 
@@ -172,16 +178,34 @@ def _stats(results: list[dict], content: CocoContent, image_ids: list[Any], sigm
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
+    # pycocotools takes a match with id 0 for none, and sorts ids, which fails for numbers beside texts. The numbers
+    # keep the order of the ids: it decides between equal scores.
+    images = _numbered([image["id"] for image in content.images])
+    categories = _numbered(content.category_ids)
+    persons = _numbered([entry["id"] for entry in content.persons])
+    results = [
+        {**result, "image_id": images[result["image_id"]], "category_id": categories[result["category_id"]]}
+        for result in results
+    ]
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress.
         truth = COCO()
         truth.dataset = {
             "info": {},
-            "images": content.images,
-            "categories": [{"id": category, "name": str(category)} for category in content.category_ids],
+            "images": [{"id": number} for number in images.values()],
+            "categories": [{"id": number, "name": str(category)} for category, number in categories.items()],
             "annotations": [
-                # Counted here, so that files without `num_keypoints`, or with a wrong one, score the same.
-                {**entry, "num_keypoints": int(np.count_nonzero(joints[:, 2]))}
-                for entry, joints in zip(content.persons, content.keypoints, strict=True)
+                {
+                    "id": persons[entry["id"]],
+                    "image_id": images[entry["image_id"]],
+                    "category_id": categories[entry["category_id"]],
+                    "iscrowd": entry["iscrowd"],
+                    "keypoints": content.keypoints[row].reshape(-1).tolist(),
+                    # Counted here, so that files without `num_keypoints`, or with a wrong one, score the same.
+                    "num_keypoints": int(np.count_nonzero(content.keypoints[row, :, 2])),
+                    "bbox": content.boxes[row].tolist(),
+                    "area": float(content.areas[row]),
+                }
+                for row, entry in enumerate(content.persons)
             ],
         }
         truth.createIndex()
@@ -190,14 +214,20 @@ def _stats(results: list[dict], content: CocoContent, image_ids: list[Any], sigm
             found.dataset = {**truth.dataset, "annotations": []}
             found.createIndex()
         scorer = COCOeval(truth, found, iouType="keypoints")
-        scorer.params.imgIds = image_ids
-        scorer.params.catIds = list(content.category_ids)
+        scorer.params.imgIds = [images[image_id] for image_id in image_ids]
+        scorer.params.catIds = list(categories.values())
         scorer.params.maxDets = [MAX_DETECTIONS]
         scorer.params.kpt_oks_sigmas = sigmas
         scorer.evaluate()
         scorer.accumulate()
         scorer.summarize()
     return scorer.stats
+
+
+def _numbered(ids: Iterable[int | str]) -> dict[int | str, int]:
+    """Numbers from 1 on for ids, in their order: whole numbers, then texts."""
+    ordered = sorted(ids, key=lambda value: (isinstance(value, str), value))
+    return {value: number for number, value in enumerate(ordered, start=1)}
 
 
 def _percent(value: float) -> str:

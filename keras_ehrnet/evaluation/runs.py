@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,17 +13,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_ehrnet.data import read_coco, read_lspet, read_mpii
+from keras_ehrnet.data._checks import plain
 from keras_ehrnet.data.annotations import Dataset, Sample
-from keras_ehrnet.data.images import ImageError
+from keras_ehrnet.data.coco import check_coco
 from keras_ehrnet.evaluation.oks import CocoScores, oks_average_precision
 from keras_ehrnet.evaluation.pck import PckScores, pck, pckh, torso_lengths
-from keras_ehrnet.files import write_file
-from keras_ehrnet.models.families import FAMILIES
+from keras_ehrnet.families import FAMILIES
+from keras_ehrnet.images import ImageError
 from keras_ehrnet.poses import Poses
 from keras_ehrnet.skeletons import COCO_17, LSP_14, MPII_16, Skeleton
+from keras_ehrnet.support.files import sha256, write_file
 
 if TYPE_CHECKING:
-    from keras_ehrnet.predictor import PosePredictor
+    from keras_ehrnet.prediction import PosePredictor
 
 Record = dict[str, Any]
 PathLike = str | os.PathLike
@@ -35,18 +36,19 @@ def coco(
     images: PathLike,
     annotations: PathLike,
     *,
+    boxes: bool | None = None,
     output: PathLike | None = None,
     limit: int | None = None,
     progress: bool = True,
 ) -> CocoScores:
     """COCO's average precision of a predictor, under its own settings (protocol, mirroring, scales).
 
-    Networks that take one person each are given the annotated boxes.
-
     Args:
         predictor: `PosePredictor` of COCO's 17 keypoints.
         images: folder of the images.
         annotations: COCO's keypoint JSON.
+        boxes: bool or None. Whether the network is given the annotated boxes, a person each; None: if its family
+            takes one person at a time.
         output: folder or None. Receives `results.json` in COCO's format and `scores.json`; run again with the same
             folder, an interrupted evaluation goes on where it stopped.
         limit: int or None. Only so many images.
@@ -56,13 +58,16 @@ def coco(
         `CocoScores`.
 
     Raises:
-        ValueError: if the predictor has other keypoints, or the folder belongs to another evaluation.
+        ValueError: if predictor or annotations have other keypoints, if several categories have keypoints and none of
+            them is `person`, or if the folder belongs to another evaluation.
     """
     _require_skeleton(predictor, COCO_17)
+    category_id = _person_category(annotations)
     dataset = _limited(read_coco(annotations, images), limit)
-    predict = _boxed(predictor) if FAMILIES[predictor.network.family].top_down else _whole(predictor)
+    top_down = FAMILIES[predictor.network.family].top_down if boxes is None else boxes
+    predict = _boxed(predictor) if top_down else _whole(predictor)
     records = _records(predictor, dataset, predict, output, progress)
-    results = [result for sample in dataset for result in _coco_results(records, sample)]
+    results = [result for sample in dataset for result in _coco_results(records, sample, category_id)]
     scores = oks_average_precision(results, annotations, image_ids=[sample.image_id for sample in dataset])
     _write_results(output, results, scores)
     return scores
@@ -161,6 +166,25 @@ def _require_skeleton(predictor: PosePredictor, skeleton: Skeleton) -> None:
         )
 
 
+def _person_category(annotations: PathLike) -> int | str:
+    """The category whose members a predictor finds; found out before hours are spent on images."""
+    content = check_coco(annotations)
+    if content.skeleton.joint_names != COCO_17.joint_names:
+        raise ValueError(
+            f"The annotations must have the joints of {COCO_17.name!r} in 'keypoints' of their category. "
+            f"Received: {content.name} with {plain(content.skeleton.joint_names)}"
+        )
+    if len(content.category_ids) == 1:
+        return content.category_ids[0]
+    persons = [number for number, name in content.categories.items() if name.lower() == "person"]
+    if len(persons) != 1:
+        raise ValueError(
+            f"Where several categories have keypoints, one of them must be called 'person'. "
+            f"Received: {content.name} with {plain(content.categories)}"
+        )
+    return persons[0]
+
+
 def _limited(dataset: Dataset, limit: int | None) -> Dataset:
     if limit is None:
         return dataset
@@ -235,12 +259,14 @@ def _fingerprint(predictor: PosePredictor, dataset: Dataset) -> Record:
 
 def _digest(dataset: Dataset) -> str:
     """Checksum of what is asked: images and the joints of their people."""
-    checksum = hashlib.sha256(dataset.name.encode())
-    for sample in dataset:
-        checksum.update(str(sample.image_id).encode())
-        for person in sample.persons:
-            checksum.update(person.joints.tobytes())
-    return f"{dataset.name} {checksum.hexdigest()}"
+
+    def pieces() -> Iterator[bytes]:
+        yield dataset.name.encode()
+        for sample in dataset:
+            yield str(sample.image_id).encode()
+            yield from (person.joints.tobytes() for person in sample.persons)
+
+    return f"{dataset.name} {sha256(pieces())}"
 
 
 class _Journal:
@@ -306,11 +332,11 @@ class _bar:  # noqa: N801
         self._progress.update(self._task, advance=1, rate=f"{speed:.1f} images/s" if speed else "")
 
 
-def _coco_results(records: dict[Any, list[Record]], sample: Sample) -> list[Record]:
+def _coco_results(records: dict[Any, list[Record]], sample: Sample, category_id: int | str) -> list[Record]:
     return [
         {
             "image_id": sample.image_id,
-            "category_id": 1,
+            "category_id": category_id,
             "keypoints": [value for point in person["keypoints"] for value in point],
             "score": person["score"],
         }

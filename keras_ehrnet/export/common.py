@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keras_ehrnet import networks
-from keras_ehrnet.networks import KerasNetwork
-from keras_ehrnet.runtime.metadata import Input, Metadata, Output
+from keras_ehrnet import runtime
+from keras_ehrnet.metadata import Input, Metadata, Output
+from keras_ehrnet.runtime.keras import KerasNetwork
 from keras_ehrnet.skeletons import Skeleton
 
 if TYPE_CHECKING:
@@ -28,12 +28,12 @@ LAYOUTS: dict[str, str] = {
 def load(
     source: str | Path | keras.Model, weights: object, skeleton: Skeleton | None, input_size: tuple[int, int] | None
 ) -> KerasNetwork:
-    """The network to export; arguments as of `keras_ehrnet.networks.load`.
+    """The network to export; arguments as of `keras_ehrnet.runtime.load`.
 
     Raises:
         ValueError: if it is no Keras network.
     """
-    network = networks.load(source, weights=weights, skeleton=skeleton, input_size=input_size)
+    network = runtime.load(source, weights=weights, skeleton=skeleton, input_size=input_size)
     if not isinstance(network, KerasNetwork):
         raise ValueError(f"What is exported is a Keras model: a name, a .keras file. Received: {str(source)!r}")
     return network

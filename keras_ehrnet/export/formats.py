@@ -9,10 +9,10 @@ from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_ehrnet.errors import suggestion
-from keras_ehrnet.export import tftrt
-from keras_ehrnet.export.quantize import PRECISIONS
-from keras_ehrnet.export.tflite import DECODES
+from keras_ehrnet.export.litert.convert import DECODES
+from keras_ehrnet.export.litert.quantize import PRECISIONS
+from keras_ehrnet.export.tensorrt import convert as tftrt
+from keras_ehrnet.support.messages import suggestion
 
 if TYPE_CHECKING:
     import keras
@@ -49,7 +49,7 @@ FORMATS: dict[str, Format] = {
     "tflite": Format(
         "LiteRT: phones, single-board computers, browsers",
         ".tflite",
-        "keras_ehrnet.export.tflite:tflite",
+        "keras_ehrnet.export.litert.convert:tflite",
         tuple(PRECISIONS),
         tuple(DECODES),
         _CALIBRATED,
@@ -57,14 +57,14 @@ FORMATS: dict[str, Format] = {
     "onnx": Format(
         "ONNX Runtime, TensorRT, OpenVINO",
         ".onnx",
-        "keras_ehrnet.export.onnx:onnx",
+        "keras_ehrnet.export.onnx_file:onnx",
         needs="pip install 'keras-ehrnet[onnx]'",
     ),
-    "saved-model": Format("TensorFlow Serving", "", "keras_ehrnet.export.saved_model:saved_model"),
+    "saved-model": Format("TensorFlow Serving", "", "keras_ehrnet.export.saved_model_folder:saved_model"),
     "tftrt": Format(
         "TensorFlow with TensorRT: Jetson and NVIDIA servers",
         "",
-        "keras_ehrnet.export.tftrt:tftrt",
+        "keras_ehrnet.export.tensorrt.convert:tftrt",
         tuple(tftrt.PRECISIONS),
         calibrated=tuple(name for name, precision in tftrt.PRECISIONS.items() if precision.needs_calibration),
         made_from="saved-model",

@@ -13,7 +13,7 @@ import numpy as np
 from keras import layers
 
 from keras_ehrnet.models.efficientpose import bilinear_kernel
-from keras_ehrnet.networks import KerasNetwork
+from keras_ehrnet.runtime.keras import KerasNetwork
 
 Tensor = Any
 

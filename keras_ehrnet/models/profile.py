@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import keras
 from keras import layers
 
+from keras_ehrnet.families import family_of
 from keras_ehrnet.models import variants
-from keras_ehrnet.models.families import family_of
 
 Shape = tuple[int, ...]
 
@@ -20,7 +20,7 @@ class Profile:
 
     Args:
         name: str. Name of the model.
-        family: str. Key of `keras_ehrnet.models.families.FAMILIES`.
+        family: str. Key of `keras_ehrnet.families.FAMILIES`.
         input_shape: tuple (height, width, channels) that the cost holds for.
         parameters: int. Trainable parameters.
         weights: int. All weights, batch-norm statistics included.

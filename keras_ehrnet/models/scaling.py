@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from keras_ehrnet.errors import suggestion
+from keras_ehrnet.support.messages import suggestion
 
 Key = TypeVar("Key")
 

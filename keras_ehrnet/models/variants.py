@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from keras_ehrnet.errors import suggestion
+from keras_ehrnet.support.messages import suggestion
 
 if TYPE_CHECKING:
     import keras
@@ -18,7 +18,7 @@ class Variant:
     """One model of the papers.
 
     Args:
-        family: str. Key of `keras_ehrnet.models.families.FAMILIES`.
+        family: str. Key of `keras_ehrnet.families.FAMILIES`.
         build: callable. Takes the builder's keyword arguments and returns a `keras.Model`.
         input_size: tuple (height, width) of the paper, in pixels.
         parameters: float or None. The paper's figure, in millions.

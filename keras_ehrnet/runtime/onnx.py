@@ -1,13 +1,14 @@
-"""ONNX files behind the interface of `keras_ehrnet.networks.Network`: NumPy and onnxruntime, no TensorFlow."""
+"""ONNX files behind the interface of `keras_ehrnet.runtime.Network`: NumPy and onnxruntime, no TensorFlow."""
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from keras_ehrnet.runtime.metadata import Metadata
+from keras_ehrnet.metadata import Metadata
+from keras_ehrnet.support.files import sha256
 
 METADATA_KEY = "keras_ehrnet"
 """Key of the metadata, which are JSON, among the properties of an ONNX model."""
@@ -19,14 +20,16 @@ _INEXACT_OPTIMIZERS = ["NchwcTransformer"]
 class OnnxNetwork:
     """An exported `.onnx` file as a network: images in, named maps out.
 
+    It may be called from any number of threads. Pickled, it is opened again from its file.
+
     Args:
         path: str or Path of a file that `keras_ehrnet.export.onnx` wrote.
         threads: int, or None for as many as onnxruntime finds sensible.
 
     Attributes:
         session: `onnxruntime.InferenceSession`, for what this class does not offer.
-        metadata: `keras_ehrnet.runtime.metadata.Metadata` of the file.
-        name, family, skeleton, input_size, any_size, decode: as of `keras_ehrnet.networks.Network`.
+        metadata: `keras_ehrnet.metadata.Metadata` of the file.
+        name, family, skeleton, input_size, any_size, min_score, decode: as of `keras_ehrnet.runtime.Network`.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -43,6 +46,7 @@ class OnnxNetwork:
 
     def __init__(self, path: str | Path, threads: int | None = None) -> None:
         self.path = Path(path)
+        self._threads = threads
         self.session = _session(self.path, threads)
         self.metadata = _metadata(self.session, self.path)
         self.name = self.metadata.name
@@ -50,6 +54,7 @@ class OnnxNetwork:
         self.skeleton = self.metadata.skeleton
         self.input_size = self.metadata.input_size
         self.decode = self.metadata.decode
+        self.min_score = self.metadata.min_score
         (image,) = self.session.get_inputs()
         # A batch of any size has a name there, or nothing.
         self._batch = image.shape[0] if isinstance(image.shape[0], int) else None
@@ -71,7 +76,15 @@ class OnnxNetwork:
 
     def digest(self) -> str:
         """Checksum of the file: tells one checkpoint of a model from another."""
-        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+        return sha256(self.path)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Whoever opens it again may be at work in another folder.
+        return {**self.__dict__, "session": None, "path": self.path.absolute()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.session = _session(self.path, self._threads)
 
     def __repr__(self) -> str:
         height, width = self.input_size

@@ -10,8 +10,8 @@ from keras_ehrnet.data.annotations import Dataset
 from keras_ehrnet.data.classification import LabelledExamples, LabelledImages, read_cifar100, read_image_folders
 from keras_ehrnet.data.mixture import mix, one_of_many
 from keras_ehrnet.data.targets import Examples
-from keras_ehrnet.recipe import Recipe
 from keras_ehrnet.skeletons import COCO_17, LSP_14, MPII_16, Skeleton
+from keras_ehrnet.training.recipe import Recipe
 
 
 def make_examples(recipe: Recipe) -> Examples | LabelledExamples:

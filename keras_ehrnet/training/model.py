@@ -14,11 +14,13 @@ from keras_ehrnet import losses
 from keras_ehrnet.data.classification import LabelledExamples
 from keras_ehrnet.data.loader import as_training_data
 from keras_ehrnet.data.targets import Batch, Examples
-from keras_ehrnet.recipe import Recipe
-from keras_ehrnet.skeletons import MPII_16, Skeleton
+from keras_ehrnet.skeletons import MPII_16, SKELETONS, Skeleton
+from keras_ehrnet.training.lean import training_clone
 from keras_ehrnet.training.optimizers import make_optimizer
-from keras_ehrnet.weights import REGISTRY, WeightsError, fetch, formats
+from keras_ehrnet.training.recipe import Recipe
+from keras_ehrnet.weights import REGISTRY, fetch, formats
 from keras_ehrnet.weights import load as load_weights
+from keras_ehrnet.weights.transfer import transfer as transfer_weights
 
 _CLASSES = "predictions"
 
@@ -42,15 +44,13 @@ def compiled_model(
     """
     network = _network(recipe)
     if recipe.model.weights is not None:
-        _initialise(network, recipe.model.weights, recipe.model.transfer, say)
-    if recipe.model.freeze_batch_norm:
-        for layer in network.layers:
-            if isinstance(layer, keras.layers.BatchNormalization):
-                layer.trainable = False
-    maps = {_CLASSES: network.output} if recipe.is_classifier else network.output
+        skeleton = None if recipe.is_classifier else recipe.skeleton
+        _initialise(network, recipe.model.weights, recipe.model.transfer, skeleton, say)
+    clone = training_clone(network, freeze_statistics=recipe.model.freeze_batch_norm)
+    maps = {_CLASSES: clone.output} if recipe.is_classifier else clone.output
     supervised = _losses(recipe, network, data_skeleton)
     outputs = {name: tensor for name, tensor in maps.items() if name in supervised}
-    model = keras.Model(network.input, outputs, name=f"{network.name}-training".replace("--", "-"))
+    model = keras.Model(clone.input, outputs, name=f"{network.name}-training".replace("--", "-"))
     jit = "auto" if recipe.training.jit is None else recipe.training.jit
     model.compile(optimizer=make_optimizer(recipe, steps_per_epoch), loss=supervised, jit_compile=jit)
     model.optimizer.build(model.trainable_variables)
@@ -90,25 +90,17 @@ def _limbs(recipe: Recipe) -> Sequence[Sequence[int]]:
     return recipe.skeleton.limbs or MPII_16.limbs
 
 
-def _initialise(network: keras.Model, source: str, transfer: str, say: Callable[[str], None]) -> None:
+def _initialise(
+    network: keras.Model, source: str, transfer: str, skeleton: Skeleton | None, say: Callable[[str], None]
+) -> None:
     if transfer == "whole":
         load_weights(network, source)
         say(f"weights of {source}")
         return
-    tensors = formats.read(fetch(REGISTRY[source]) if source in REGISTRY else Path(source))
-    taken, left = 0, []
-    for slot in tensors.slots(network):
-        tensor = tensors.values.get(slot.tensor)
-        value = None if tensor is None else slot.value(tensor)
-        if value is not None and value.shape == tuple(slot.variable.shape) and np.isfinite(value).all():
-            slot.variable.assign(value)
-            taken += 1
-        else:
-            left.append(slot.weight)
-    if not taken:
-        raise WeightsError(f"No weight of {network.name!r} fits by name and shape. Received: {source!r}")
-    some = f" ({', '.join(left[:4])}{', ...' if len(left) > 4 else ''})" if left else ""
-    say(f"weights of {source}: {taken} taken, {len(left)} left as they were{some}")
+    registered = REGISTRY.get(source)
+    tensors = formats.read(Path(source) if registered is None else fetch(registered))
+    origin = None if registered is None else SKELETONS[registered.skeleton]
+    say(f"weights of {source}: {transfer_weights(network, tensors, origin, skeleton)}")
 
 
 def _losses(recipe: Recipe, network: keras.Model, data_skeleton: Skeleton | None) -> dict[str, keras.losses.Loss]:
@@ -124,6 +116,8 @@ def _losses(recipe: Recipe, network: keras.Model, data_skeleton: Skeleton | None
         )
     if family == "efficientpose":
         supervised = [name for name in losses.EFFICIENTPOSE_STRIDES if name in network.output]
+        if not recipe.model.train_upscaling:
+            supervised.remove("heatmaps")
         return losses.efficientpose_losses(
             _limbs(recipe), limb_width=loss.limb_width, outputs=supervised, **sigma, **ignore
         )

@@ -7,8 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_ehrnet import schedules
-from keras_ehrnet.recipe import OptimizerRecipe, Recipe, ScheduleRecipe
+from keras_ehrnet.training import schedules
+from keras_ehrnet.training.recipe import OptimizerRecipe, Recipe, ScheduleRecipe
 
 
 class _L2Decay:

@@ -16,9 +16,9 @@ from keras_ehrnet.data.annotations import Sample
 from keras_ehrnet.data.classification import LabelledExamples
 from keras_ehrnet.data.loader import Order
 from keras_ehrnet.data.targets import Batch, Examples
-from keras_ehrnet.ground_truth import render_heatmaps
+from keras_ehrnet.losses.maps import render_heatmaps
 from keras_ehrnet.poses import Poses
-from keras_ehrnet.predictor import PosePredictor
+from keras_ehrnet.prediction import PosePredictor
 
 _PICTURE_SIDE = 256
 _LEAST_SCORE = 0.1  # of people in pictures of predictions: evaluations count far less likely ones, too

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 import sys
@@ -19,28 +18,19 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from keras_ehrnet import __version__, draw, schedules
-from keras_ehrnet.callbacks import (
-    Checkpoints,
-    EpochEnd,
-    Progress,
-    StepLog,
-    StopAtBadLoss,
-    Table,
-    TimeLimit,
-    assign_state,
-    empty_state,
-    take_averages,
-)
+from keras_ehrnet import __version__, draw
 from keras_ehrnet.data.classification import LabelledExamples
 from keras_ehrnet.data.loader import Order, numpy_batches
 from keras_ehrnet.data.targets import Examples
-from keras_ehrnet.files import write_file
-from keras_ehrnet.recipe import Recipe, first_difference, from_dict
+from keras_ehrnet.support.files import replacing, sha256, write_file
+from keras_ehrnet.training import schedules
+from keras_ehrnet.training.callbacks import EpochEnd, Progress, StepLog, StopAtBadLoss, Table, TimeLimit, take_averages
+from keras_ehrnet.training.checkpoints import Checkpoints, assign_state, empty_state
 from keras_ehrnet.training.devices import Hosts, devices, distribution, precision, this_host
 from keras_ehrnet.training.examples import annotated_skeleton, make_examples
 from keras_ehrnet.training.model import build_losses, compiled_model
 from keras_ehrnet.training.pictures import curve_picture, targets_picture
+from keras_ehrnet.training.recipe import Recipe, first_difference, from_dict
 from keras_ehrnet.training.scoring import Figures, evaluator, has_evaluation
 
 if TYPE_CHECKING:
@@ -93,7 +83,7 @@ def train(
 
     Example:
         >>> from keras_ehrnet import recipe, training
-        >>> result = training.train(recipe.read("training/recipes/synthetic-smoke.yaml"))  # doctest: +SKIP
+        >>> result = training.train(recipe.read("keras_ehrnet/recipes/synthetic-smoke.yaml"))  # doctest: +SKIP
         >>> result.history[-1]["ap"] > 0.5  # doctest: +SKIP
         True
     """
@@ -160,7 +150,7 @@ def _batch_size_of_host(recipe: Recipe, hosts: Hosts) -> int:
 
 def _agreed_start(recipe: Recipe, checkpoints: Checkpoints, hosts: Hosts) -> int:
     """The epochs that are done, as the first host knows them; ValueError where hosts have different recipes."""
-    digest = np.frombuffer(hashlib.sha256(recipe.to_yaml().encode()).digest(), np.uint8)
+    digest = np.frombuffer(bytes.fromhex(sha256(recipe.to_yaml().encode())), np.uint8)
     first, of_first = hosts.from_first((np.int32(checkpoints.epochs()), digest))
     if not np.array_equal(of_first, digest):
         raise ValueError(f"All hosts need the same recipe. Received: another on host {hosts.number} than on host 0")
@@ -354,13 +344,10 @@ def _versions() -> dict[str, str]:
 
 
 def _save_model(network: keras.Model, path: Path) -> None:
-    partial_path = path.with_name(f".{path.stem}.part.keras")
     try:
-        network.save(partial_path)
-        partial_path.replace(path)
+        with replacing(path) as partial:
+            network.save(partial)
     except OSError as error:
         raise OSError(
             f"{path} could not be written ({error.strerror or error}); the last checkpoint is intact."
         ) from error
-    finally:
-        partial_path.unlink(missing_ok=True)

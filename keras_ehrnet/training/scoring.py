@@ -13,12 +13,12 @@ from keras_ehrnet import draw, evaluation
 from keras_ehrnet.data import read_coco, read_lspet, read_mpii, synthetic
 from keras_ehrnet.data.annotations import Dataset
 from keras_ehrnet.data.classification import LabelledExamples
-from keras_ehrnet.files import write_file
-from keras_ehrnet.predictor import PosePredictor
-from keras_ehrnet.recipe import Recipe
+from keras_ehrnet.prediction import PosePredictor
 from keras_ehrnet.skeletons import COCO_17
+from keras_ehrnet.support.files import write_file
 from keras_ehrnet.training.examples import read_labelled, synthetic_scenes
 from keras_ehrnet.training.pictures import predictions_picture
+from keras_ehrnet.training.recipe import Recipe
 
 _EVALUATION_SEED = 1_000_003  # Added to the seed of a training: no image of the evaluation is trained on.
 
@@ -106,7 +106,8 @@ def top_accuracy(network: keras.Model, examples: LabelledExamples, batch_size: i
 
 
 def _coco_scores(predictor: PosePredictor, images: str, annotations: str, recipe: Recipe) -> Figures:
-    scores = evaluation.coco(predictor, images, annotations, limit=recipe.evaluation.limit, progress=False)
+    options = {"boxes": recipe.top_down, "limit": recipe.evaluation.limit, "progress": False}
+    scores = evaluation.coco(predictor, images, annotations, **options)
     return {"ap": scores.ap, "ap50": scores.ap50, "ap75": scores.ap75, "ar": scores.ar}
 
 

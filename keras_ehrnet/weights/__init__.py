@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,16 +10,29 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_ehrnet.errors import suggestion
+from keras_ehrnet.support.files import replacing
+from keras_ehrnet.support.messages import suggestion
 from keras_ehrnet.weights import download, formats, layouts
 from keras_ehrnet.weights.download import fetch, home
 from keras_ehrnet.weights.formats import WeightsError
-from keras_ehrnet.weights.registry import REGISTRY, Entry, entry
+from keras_ehrnet.weights.registry import DEFAULT, REGISTRY, Entry, entry, packaged
 
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["REGISTRY", "Entry", "WeightsError", "convert", "download", "entry", "fetch", "home", "load"]
+__all__ = [
+    "DEFAULT",
+    "REGISTRY",
+    "Entry",
+    "WeightsError",
+    "convert",
+    "download",
+    "entry",
+    "fetch",
+    "home",
+    "load",
+    "packaged",
+]
 
 
 def load(model: keras.Model, source: str | Path | Mapping[str, Any]) -> keras.Model:
@@ -75,10 +87,8 @@ def convert(model: keras.Model, source: str | Path | Mapping[str, Any], path: st
     load(model, source)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".saving-") as folder:
-            temporary = Path(folder) / f"model{suffix}"
-            model.save(temporary) if suffix == ".keras" else model.save_weights(temporary)
-            os.replace(temporary, path)
+        with replacing(path) as partial:
+            model.save(partial) if suffix == ".keras" else model.save_weights(partial)
     except OSError as error:
         raise WeightsError(f"Could not write {path}: {error.strerror or error}") from error
     return path

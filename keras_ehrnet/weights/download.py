@@ -9,7 +9,8 @@ import urllib.request
 import warnings
 from pathlib import Path
 
-from keras_ehrnet.weights.formats import HDF5_SIGNATURE, WeightsError, sha256
+from keras_ehrnet.support.files import partial_path, settle, sha256
+from keras_ehrnet.weights.formats import HDF5_SIGNATURE, WeightsError
 from keras_ehrnet.weights.registry import Entry
 
 HOME_VARIABLE = "KERAS_EHRNET_HOME"
@@ -39,7 +40,7 @@ def fetch(entry: Entry, folder: Path | None = None) -> Path:
     if target.exists():
         _verify(entry, target, f"Delete {target} to download it again.")
         return target
-    partial = target.with_name(target.name + ".part")
+    partial = partial_path(target, unique=False)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _download(entry, partial)
@@ -57,7 +58,7 @@ def fetch(entry: Entry, folder: Path | None = None) -> Path:
     except WeightsError:
         partial.unlink()
         raise
-    os.replace(partial, target)
+    settle(partial, target)
     return target
 
 

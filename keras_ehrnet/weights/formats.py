@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import re
 import zipfile
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_ehrnet.support.files import sha256
 from keras_ehrnet.weights import layouts, registry
 
 if TYPE_CHECKING:
@@ -85,15 +85,6 @@ def from_mapping(mapping: Mapping[str, Any], origin: str = "the mapping") -> Ten
             return from_mapping(inner, origin)
     values = {layouts.canonical_torch_name(str(name)): _array(name, value) for name, value in mapping.items()}
     return Tensors(values, layouts.torch_slots, origin)
-
-
-def sha256(path: Path) -> str:
-    """Checksum of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _array(name: str, value: Any) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from keras_ehrnet.models.families import family_of
+from keras_ehrnet.families import family_of
 
 if TYPE_CHECKING:
     import keras

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from keras_ehrnet.errors import suggestion
+from keras_ehrnet.support.messages import suggestion
 
 _EFFICIENTPOSE_URL = "https://github.com/daniegr/EfficientPose/raw/master/models/keras/"
 
@@ -51,6 +51,8 @@ class PackagedEntry(Entry):
 
     Args:
         data: str. What they were trained on, and under which terms it stands.
+        exported: str. Name of the `.tflite` file of the same weights, which finds people without Keras.
+        min_score: float. Score of a person below which there is nobody, see the model card.
 
     Example:
         >>> from keras_ehrnet.weights import registry
@@ -59,6 +61,13 @@ class PackagedEntry(Entry):
     """
 
     data: str = ""
+    exported: str = ""
+    min_score: float = 0.0
+
+    @property
+    def exported_path(self) -> Path:
+        """Where the `.tflite` file lies in the installed package."""
+        return packaged_folder() / self.exported
 
     @property
     def path(self) -> Path:
@@ -105,8 +114,28 @@ def _efficientpose(variant: str, sha256: str | None, size: int | None, score: st
     )
 
 
-# An entry for every file in `packaged/`, with its checksum, and its score on which images.
-PACKAGED: tuple[PackagedEntry, ...] = ()
+# An entry for every set of weights in `packaged/`, with its checksum, and its score on which images.
+PACKAGED: tuple[PackagedEntry, ...] = (
+    PackagedEntry(
+        name="efficientpose-rt-coco",
+        model="efficientpose-rt",
+        url="efficientpose-rt-coco.weights.h5",
+        sha256="9a8194f1fc538d948917779d3f894df79703056e9582c6143395f7d231a0a68e",
+        size=1568752,
+        licence="Apache-2.0",
+        skeleton="coco_17",
+        paper="arXiv 2004.12186",
+        score="AP 0.407 on 470 crops of COCO val2017 by the annotated boxes",
+        recipe="training/own_weights/efficientpose-rt-coco.yaml",
+        data="COCO val2017 (images: Flickr, CC; labels: CC BY 4.0), LSP-extended and Stanford-40 (for research)",
+        exported="efficientpose-rt-coco.tflite",
+        min_score=0.25,
+    ),
+)
+
+
+DEFAULT = "efficientpose-rt-coco"
+"""The weights that find people where none are named."""
 
 
 def packaged() -> dict[str, PackagedEntry]:

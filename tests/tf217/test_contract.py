@@ -17,11 +17,11 @@ from tensorflow.compiler.tf2tensorrt import _pywrap_py_utils
 from tensorflow.python.compiler.tensorrt import trt_convert
 
 import keras_ehrnet as ke
-from keras_ehrnet.export import tftrt_check
-from keras_ehrnet.export.saved_model import METADATA_FILE, saved_model
-from keras_ehrnet.export.tftrt import PRECISIONS, check, converter_arguments, tftrt
-from keras_ehrnet.export.tftrt_ops import CONVERTIBLE
-from keras_ehrnet.runtime.metadata import Metadata
+from keras_ehrnet.export.saved_model_folder import METADATA_FILE, saved_model
+from keras_ehrnet.export.tensorrt import check as tftrt_check
+from keras_ehrnet.export.tensorrt.convert import PRECISIONS, check, converter_arguments, tftrt
+from keras_ehrnet.export.tensorrt.ops import CONVERTIBLE
+from keras_ehrnet.metadata import Metadata
 
 Converter = trt_convert.TrtGraphConverterV2
 # FakeOp is TensorFlow's own, for its tests.

@@ -1,0 +1,317 @@
+"""Decoders as TensorFlow graphs, for files that give people instead of maps: twins of those in NumPy.
+
+They consist of operations that every LiteRT (TensorFlow Lite) interpreter has, with static shapes and int32 indices.
+Inputs are a network's maps for one image, float32 `(1, H, W, K)`. Outputs are float32, with all coordinates in [0, 1]
+of the network's input:
+
+- `peaks`, `(1, K, P, 4)`: y, x, score and tag of each joint's P highest peaks, best first. The tag is 0 for families
+  without tags. Rows after the last peak are zero.
+- `poses` for one person, `(1, 1, K, 3)`: y, x and score of every joint.
+- `poses` for several, `(1, N, 3K + 5)`: y, x and score of every joint, then the top, left, bottom and right of the
+  joints that were found, then the person's score; best first. Rows after the last person are zero.
+
+A joint that was not found is zero.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from keras_ehrnet.skeletons import Skeleton
+from keras_ehrnet.support.messages import suggestion
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+@dataclass(frozen=True)
+class Family:
+    """How a family's maps are read.
+
+    Args:
+        maps: tuple of str. The maps that decoders need.
+        kernel: int. Window of the peaks in pixels of the heatmaps.
+        shift: str. How to find the place between the pixels: key of `decode.peaks.SHIFTS`.
+    """
+
+    maps: tuple[str, ...]
+    kernel: int
+    shift: str
+
+
+FAMILIES = {
+    "efficienthrnet": Family(("heatmaps_4", "heatmaps_2", "tags_4"), kernel=3, shift="parabola"),
+    "efficientpose": Family(("heatmaps",), kernel=5, shift="none"),
+    "efficientpose_nas": Family(("heatmaps",), kernel=3, shift="quarter"),
+}
+"""Families of networks, as `keras_ehrnet.families` names them."""
+
+
+def average_strides(heatmaps_4: tf.Tensor, heatmaps_2: tf.Tensor) -> tf.Tensor:
+    """The mean of stride-4 heatmaps, upsampled to stride 2, and stride-2 heatmaps: `decode.average_strides`."""
+    import tensorflow as tf
+
+    return (tf.image.resize(heatmaps_4, heatmaps_2.shape[1:3]) + heatmaps_2) * 0.5
+
+
+def peaks(
+    heatmaps: tf.Tensor,
+    tags: tf.Tensor | None = None,
+    *,
+    max_peaks: int = 20,
+    threshold: float = 0.1,
+    kernel: int = 3,
+    shift: str = "parabola",
+) -> tf.Tensor:
+    """The highest peaks of every joint.
+
+    Args:
+        heatmaps: float32 tensor of shape `(1, H, W, K)`, H and W even.
+        tags: float32 tensor of shape `(1, H / 2, W / 2, K)`, or None.
+        max_peaks: int. Number of peaks per joint, P.
+        threshold: float, not negative. Peaks at or below it are left out.
+        kernel: int, odd. Window of the peaks in pixels. Of equally high neighbours the first is a peak.
+        shift: str. How to find the place between the pixels: key of `decode.peaks.SHIFTS`.
+
+    Returns:
+        Float32 tensor of shape `(1, K, P, 4)`: y and x in [0, 1], score and tag.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras_ehrnet.decode import graph
+        >>> heatmaps = np.zeros((1, 8, 16, 17), np.float32)
+        >>> heatmaps[0, 2, 4, 0] = 0.75
+        >>> graph.peaks(heatmaps, max_peaks=2)[0, 0].numpy().tolist()
+        [[0.3125, 0.28125, 0.75, 0.0], [0.0, 0.0, 0.0, 0.0]]
+    """
+    import tensorflow as tf
+
+    from keras_ehrnet.decode.graph import maxima
+
+    heatmaps = tf.convert_to_tensor(heatmaps)
+    joint = np.arange(heatmaps.shape[3], dtype=np.int32)[:, None]
+    found = maxima.find_peaks(heatmaps, max_peaks, threshold, kernel)
+    y, x = maxima.between_pixels(heatmaps, found.rows, found.columns, joint, shift)
+    tag = tf.zeros_like(y) if tags is None else maxima.at(tags, found.rows // 2, found.columns // 2, joint)
+    table = tf.stack([y, x, found.scores, tag], axis=-1)
+    return tf.where(found.scores[..., None] > 0, table, 0.0)[None]
+
+
+def single_person(heatmaps: tf.Tensor, *, shift: str = "none") -> tf.Tensor:
+    """The one person in a set of heatmaps: every joint where its heatmap is highest, as `decode.single_person`.
+
+    Args:
+        heatmaps: float32 tensor of shape `(1, H, W, K)`.
+        shift: str. How to find the place between the pixels: key of `decode.peaks.SHIFTS`.
+
+    Returns:
+        Float32 tensor of shape `(1, 1, K, 3)`: y and x in [0, 1] and score.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras_ehrnet.decode import graph
+        >>> heatmaps = np.zeros((1, 8, 16, 16), np.float32)
+        >>> heatmaps[0, 2, 4] = 0.75
+        >>> graph.single_person(heatmaps)[0, 0, 0].numpy().tolist()
+        [0.3125, 0.28125, 0.75]
+    """
+    import tensorflow as tf
+
+    from keras_ehrnet.decode.graph import maxima
+
+    heatmaps = tf.convert_to_tensor(heatmaps)
+    _, _, width, joints = heatmaps.shape
+    joint = np.arange(joints, dtype=np.int32)
+    highest = tf.transpose(tf.reduce_max(heatmaps, axis=2)[0])
+    rows = tf.argmax(highest, axis=1, output_type=tf.int32)
+    across = np.arange(width, dtype=np.int32)
+    columns = tf.argmax(maxima.at(heatmaps, rows[:, None], across, joint[:, None]), axis=1, output_type=tf.int32)
+    y, x = maxima.between_pixels(heatmaps, rows, columns, joint, shift)
+    scores = tf.reduce_max(highest, axis=1)
+    return tf.where(scores[:, None] > 0, tf.stack([y, x, scores], axis=-1), 0.0)[None, None]
+
+
+def associative(
+    heatmaps_4: tf.Tensor,
+    heatmaps_2: tf.Tensor,
+    tags_4: tf.Tensor,
+    *,
+    skeleton: Skeleton,
+    max_people: int = 20,
+    detection_threshold: float = 0.1,
+    tag_threshold: float = 1.0,
+) -> tf.Tensor:
+    """People from the maps of EfficientHRNet, as `decode.associative` finds them with protocol `"fast"`.
+
+    Both give the same people, but for ties: which of several equally good assignments, or equally good places for a
+    joint without a peak, is taken may differ.
+
+    Args:
+        heatmaps_4: float32 tensor of shape `(1, H/4, W/4, K)`.
+        heatmaps_2: float32 tensor of shape `(1, H/2, W/2, K)`.
+        tags_4: float32 tensor of shape `(1, H/4, W/4, K)`.
+        skeleton: `Skeleton`. Its `grouping_order` is the order of the joints.
+        max_people: int. At most so many people, N, and peaks per joint.
+        detection_threshold: float, not negative. Peaks at or below it are no joints.
+        tag_threshold: float. A joint joins a person only if its tag is nearer than this to the person's mean tag.
+
+    Returns:
+        Float32 tensor of shape `(1, N, 3K + 5)`: y, x and score of every joint, then the top, left, bottom and right
+        of the person, all in [0, 1], and its score: the mean of its K peaks.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras_ehrnet import skeletons
+        >>> from keras_ehrnet.decode import graph
+        >>> heatmaps_4, heatmaps_2 = np.zeros((1, 16, 24, 17), np.float32), np.zeros((1, 32, 48, 17), np.float32)
+        >>> tags_4 = np.zeros_like(heatmaps_4)
+        >>> heatmaps_2[0, 20, 10:40:20], tags_4[:, :, 12:] = 1.5, 5.0
+        >>> people = graph.associative(heatmaps_4, heatmaps_2, tags_4, skeleton=skeletons.COCO_17, max_people=3)
+        >>> people.shape.as_list(), people[0, :, -1].numpy().tolist()
+        ([1, 3, 56], [0.75, 0.75, 0.0])
+    """
+    import tensorflow as tf
+
+    from keras_ehrnet.decode.graph import grouping, maxima
+
+    heatmaps = average_strides(heatmaps_4, tf.convert_to_tensor(heatmaps_2))
+    tags = tf.convert_to_tensor(tags_4)
+    joint = np.arange(skeleton.num_joints, dtype=np.int32)
+    candidates = maxima.find_peaks(heatmaps, max_people, detection_threshold, kernel=3)
+    peak_tags = maxima.at(tags, candidates.rows // 2, candidates.columns // 2, joint[:, None])
+    order = skeleton.grouping_order or tuple(range(skeleton.num_joints))
+    people = grouping.group(candidates, peak_tags, order, tag_threshold)
+
+    found = people.peaks > 0
+    missing = ~found & (people.scores > 0)[:, None]
+    block = grouping.search_missing(maxima.max_pool(heatmaps, 2, 2), tags, people.tags, missing)
+    elsewhere = maxima.first_highest(heatmaps, block, joint)
+    rows, columns = (
+        tf.where(found, grouping.of_people(table, people.peaks), other)
+        for table, other in zip((candidates.rows, candidates.columns), elsewhere, strict=True)
+    )
+    scores = maxima.at(heatmaps, rows, columns, joint)
+    there = (scores > 0) & (people.scores[:, None] > 0)
+    y, x = maxima.between_pixels(heatmaps, rows, columns, joint, "parabola")
+    keypoints = tf.where(there[..., None], tf.stack([y, x, scores], axis=-1), 0.0)
+    box = [tf.reduce_min(tf.where(there, axis, 1.0), axis=1) for axis in (y, x)]
+    box += [tf.reduce_max(tf.where(there, axis, 0.0), axis=1) for axis in (y, x)]
+    rest = tf.where(people.scores[:, None] > 0, tf.stack([*box, people.scores], axis=-1), 0.0)
+    return tf.concat([tf.reshape(keypoints, (max_people, -1)), rest], axis=1)[None]
+
+
+def decoder_tflite(
+    family: str,
+    decode: str,
+    map_shapes: Mapping[str, tuple[int, ...]],
+    *,
+    skeleton: Skeleton,
+    max_people: int = 20,
+    max_peaks: int = 20,
+    threshold: float = 0.1,
+) -> bytes:
+    """A decoder as a TensorFlow Lite file: a network's maps in, people out.
+
+    Args:
+        family: str. Key of `FAMILIES`.
+        decode: str. `"peaks"` or `"poses"`: also the name of the output.
+        map_shapes: mapping of str to tuple of int. Shapes `(1, H, W, K)` of the network's outputs by name; those that
+            the decoder does not need are ignored.
+        skeleton: `Skeleton`. What the K joints are.
+        max_people: int. At most so many people; for `decode="poses"` of EfficientHRNet.
+        max_peaks: int. At most so many peaks per joint; for `decode="peaks"`.
+        threshold: float, not negative. Peaks at or below it are left out.
+
+    Returns:
+        bytes of the file. Signature `"serving_default"`; its inputs have the names in `FAMILIES[family].maps`.
+
+    Raises:
+        ValueError: if there is no such family or decoder, or a shape does not fit.
+
+    Example:
+        >>> from keras_ehrnet import skeletons
+        >>> from keras_ehrnet.decode import graph
+        >>> shapes = {"heatmaps": (1, 64, 48, 17)}
+        >>> file = graph.decoder_tflite(
+        ...     "efficientpose_nas", "poses", shapes, skeleton=skeletons.COCO_17
+        ... )  # doctest: +SKIP
+    """
+    import tensorflow as tf
+
+    if family not in FAMILIES:
+        raise ValueError(f"There is no such family of networks. {suggestion(family, FAMILIES)} Received: {family!r}")
+    if decode not in _DECODERS:
+        raise ValueError(f"There is no such decoder. {suggestion(decode, _DECODERS)} Received: decode={decode!r}")
+    if min(max_people, max_peaks) < 1 or threshold < 0:
+        raise ValueError(
+            "At least one person and peak, and a threshold that is not negative. "
+            f"Received: max_people={max_people}, max_peaks={max_peaks}, threshold={threshold}"
+        )
+    shapes = _checked_shapes(family, map_shapes, skeleton)
+    options = _Options(family, skeleton, max_people, max_peaks, threshold)
+    signature = {name: tf.TensorSpec(shape, tf.float32, name) for name, shape in shapes.items()}
+    module = tf.Module()
+    module.decode = tf.function(lambda **maps: {decode: _DECODERS[decode](maps, options)}, autograph=False)
+    with tempfile.TemporaryDirectory() as folder:
+        tf.saved_model.save(module, folder, module.decode.get_concrete_function(**signature))
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        return converter.convert()
+
+
+@dataclass(frozen=True)
+class _Options:
+    family: str
+    skeleton: Skeleton
+    max_people: int
+    max_peaks: int
+    threshold: float
+
+
+def _checked_shapes(
+    family: str, map_shapes: Mapping[str, tuple[int, ...]], skeleton: Skeleton
+) -> dict[str, tuple[int, ...]]:
+    names = FAMILIES[family].maps
+    shapes = {name: tuple(map_shapes[name]) for name in names if name in map_shapes}
+    fits = len(shapes) == len(names) and all(
+        len(shape) == 4 and shape[0] == 1 and shape[3] == skeleton.num_joints and None not in shape
+        for shape in shapes.values()
+    )
+    if fits and "tags_4" in shapes:
+        height, width = shapes["tags_4"][1:3]
+        fits = shapes["heatmaps_4"][1:3] == (height, width) and shapes["heatmaps_2"][1:3] == (2 * height, 2 * width)
+    elif fits:
+        fits = all(side % 2 == 0 for side in shapes["heatmaps"][1:3])
+    if not fits:
+        raise ValueError(
+            f"The decoder of {family!r} needs {', '.join(names)} of static shapes (1, H, W, {skeleton.num_joints}), H "
+            f"and W even, as the network gives them. Received: {dict(map_shapes)}"
+        )
+    return shapes
+
+
+def _peaks(maps: Mapping[str, tf.Tensor], options: _Options) -> tf.Tensor:
+    family = FAMILIES[options.family]
+    settings = {"max_peaks": options.max_peaks, "threshold": options.threshold}
+    settings |= {"kernel": family.kernel, "shift": family.shift}
+    if "tags_4" in maps:
+        return peaks(average_strides(maps["heatmaps_4"], maps["heatmaps_2"]), maps["tags_4"], **settings)
+    return peaks(maps["heatmaps"], **settings)
+
+
+def _poses(maps: Mapping[str, tf.Tensor], options: _Options) -> tf.Tensor:
+    if "tags_4" in maps:
+        return associative(
+            **maps,
+            skeleton=options.skeleton,
+            max_people=options.max_people,
+            detection_threshold=options.threshold,
+        )
+    return single_person(maps["heatmaps"], shift=FAMILIES[options.family].shift)
+
+
+_DECODERS: dict[str, Callable[[Mapping[str, tf.Tensor], _Options], tf.Tensor]] = {"peaks": _peaks, "poses": _poses}

@@ -1,0 +1,1 @@
+"""LiteRT (TensorFlow Lite): calibration, quantization, decoders inside the file."""

@@ -1,0 +1,221 @@
+"""Networks as TensorFlow Lite files: for phones, single-board computers and browsers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from keras_ehrnet.decode import exported, graph
+from keras_ehrnet.export import common
+from keras_ehrnet.export.litert import flatbuffer, quantize
+from keras_ehrnet.families import FAMILIES
+from keras_ehrnet.metadata import Input, Metadata, Output, append
+from keras_ehrnet.runtime.litert import Interpreter, TFLiteNetwork
+from keras_ehrnet.skeletons import Skeleton
+from keras_ehrnet.support.files import write_file
+from keras_ehrnet.support.messages import suggestion
+
+if TYPE_CHECKING:
+    import keras
+
+    from keras_ehrnet.export.litert.calibration import Calibration
+    from keras_ehrnet.runtime.keras import KerasNetwork
+
+DECODES: dict[str, str] = {
+    "none": "maps, as the Keras model gives them",
+    "peaks": "the best places of every joint",
+    "poses": "people",
+}
+"""What a file may give, in words."""
+
+_PEAKS = "(image, joint, peak, 4): y, x, score, tag; y and x in [0, 1] of the input; best first; unused rows are 0"
+_PERSON = "(image, 1, joint, 3): y, x, score; y and x in [0, 1] of the input"
+_PEOPLE = (
+    "(image, person, 3 joints + 5): y, x, score of every joint, then ymin, xmin, ymax, xmax and score of the person; "
+    "coordinates in [0, 1] of the input; best first; a joint not found, and rows of nobody, are 0"
+)
+LAYOUTS: dict[tuple[str, str], str] = {
+    ("efficienthrnet", "peaks"): _PEAKS,
+    ("efficienthrnet", "poses"): _PEOPLE,
+    ("efficientpose", "peaks"): _PEAKS,
+    ("efficientpose", "poses"): _PERSON,
+    ("efficientpose_nas", "peaks"): _PEAKS,
+    ("efficientpose_nas", "poses"): _PERSON,
+}
+"""How to read the output of models that decode by themselves, by family and `decode`."""
+
+
+def tflite(
+    source: str | Path | keras.Model,
+    path: str | Path,
+    precision: str = "float32",
+    decode: str = "none",
+    *,
+    weights: object = None,
+    skeleton: Skeleton | None = None,
+    input_size: tuple[int, int] | None = None,
+    calibration: Any = None,
+    calibration_images: int = 200,
+    max_people: int = 20,
+    max_peaks: int = 20,
+    uint8_input: bool = True,
+    licence: str | None = None,
+    min_score: float = 0.0,
+    progress: bool = False,
+) -> Path:
+    """Writes a `.tflite` file: one image in; maps, peaks or people out. Built-in operations only.
+
+    What is decoded inside is decoded in float32, whatever the network's precision. The file says what it is
+    (`keras_ehrnet.metadata`): `keras_ehrnet.PosePredictor.load(path)` needs nothing else.
+
+    Args:
+        source: `keras.Model`, the path of a `.keras` file, or a name such as `"h-2"` or `"efficientpose-rt"`.
+        path: str or Path of the file to write; it ends in `.tflite`.
+        precision: str. `"float32"`, `"float16"`, `"dynamic"`, `"int8"` or `"int16x8"`
+            (`keras_ehrnet.export.litert.quantize.PRECISIONS`). The latter two need `calibration`.
+        decode: str. `"none"`: maps by the names of the Keras model's outputs. `"peaks"`: `(1, K, P, 4)`, y, x, score
+            and tag of the P best places of every joint. `"poses"`: people. Of EfficientHRNet `(1, N, 3K + 5)`: y, x,
+            score of each joint, then ymin, xmin, ymax, xmax, score of the person; of the others `(1, 1, K, 3)`: y, x,
+            score. Coordinates are in [0, 1] of the input, the best come first, and what is not found is 0.
+        weights: what `keras_ehrnet.weights.load` takes; None: for a name, the published weights if there are any.
+        skeleton: `Skeleton`, or None for the one that fits the number of keypoints.
+        input_size: tuple (height, width) in pixels, or None for the model's own, or its paper's.
+        calibration: folder or pattern of images, a `keras_ehrnet.data.Dataset`, or an iterable of paths or RGB arrays,
+            such as the model will see. They are fitted into the input as prediction does it. Where they are given, the
+            file is compared with the Keras model on some of them: a warning tells if joints move or vanish.
+        calibration_images: int. At most so many of them, spread evenly.
+        max_people: int. N, for EfficientHRNet with `decode="poses"`.
+        max_peaks: int. P, for `decode="peaks"`.
+        uint8_input: bool. Whether the file takes uint8 pixels rather than float32 in [0, 255].
+        licence: str, or None. SPDX identifier of the weights' licence; None: the registered one of published weights.
+        min_score: float. Score of a person below which there is nobody, as measured for these weights: what predictors
+            of the file go by.
+        progress: bool. Whether to show a progress bar for calibration.
+
+    Returns:
+        Path of the file.
+
+    Raises:
+        ValueError: for a model, precision or decoder that there is not, or images that are missing.
+        OSError: if the file cannot be written; what was there before is intact.
+
+    Example:
+        >>> import keras_ehrnet as ke
+        >>> path = ke.export.tflite("efficientpose-rt", "rt.tflite", "int8", calibration="photos")  # doctest: +SKIP
+        >>> ke.PosePredictor.load(path)("photo.jpg")  # doctest: +SKIP
+        Poses(1 person, mpii_16, image 640x425, scores 0.45)
+    """
+    from keras_ehrnet.export import prepare
+    from keras_ehrnet.export.litert import calibration as calibrations
+
+    path = _checked_path(path)
+    _check_decoder(decode, max_people, max_peaks)
+    quantize.check_precision(precision, calibration)
+    network = common.load(source, weights, skeleton, input_size)
+    settings = _decoder_settings(decode, network.family, max_people, max_peaks)
+    images = None if calibration is None else calibrations.Calibration.of(calibration, network, calibration_images)
+    static = _with_heads(
+        prepare.static_model(network.model, network.input_size, for_tflite=True), network.family, decode
+    )
+    needs_images = quantize.PRECISIONS[precision].needs_calibration
+    with _bar(progress and needs_images, images) as advance:
+        seen = None if images is None else _with_full_range(images)
+        maps = quantize.convert(static, precision, calibration=seen, uint8_input=uint8_input, progress=advance)
+    about = {
+        "precision": precision,
+        "licence": licence or common.registered_licence(source, weights),
+        "calibration_images": len(images) if needs_images else 0,
+        "min_score": min_score,
+    }
+    if images is not None:
+        exported = TFLiteNetwork(append(maps, _describe(maps, network, **about)))
+        about["drift"] = calibrations.measure_drift(calibrations.StaticNetwork(network, static), exported, images)
+        calibrations.warn_of_drift(about["drift"], network.name, precision)
+    model = maps if decode == "none" else flatbuffer.join(maps, _decoder(static, network, decode, settings))
+    content = append(model, _describe(model, network, decode=decode, decoder=settings, **about))
+    _try_out(content)
+    write_file(path, content)
+    return path
+
+
+def _checked_path(path: str | Path) -> Path:
+    path = Path(path)
+    if path.suffix != ".tflite":
+        raise ValueError(f"The name of a TensorFlow Lite file ends in .tflite. Received: {str(path)!r}")
+    return path
+
+
+def _check_decoder(decode: str, max_people: int, max_peaks: int) -> None:
+    if decode not in DECODES:
+        raise ValueError(f"There is no such decoder. {suggestion(decode, DECODES)} Received: decode={decode!r}")
+    for name, value in {"max_people": max_people, "max_peaks": max_peaks}.items():
+        if isinstance(value, bool) or not hasattr(value, "__index__") or value < 1:
+            raise ValueError(f"{name} is a whole number, at least 1. Received: {name}={value!r}")
+
+
+def _decoder_settings(decode: str, family: str, max_people: int, max_peaks: int) -> dict[str, Any]:
+    """Arguments of `graph.decoder_tflite`."""
+    if decode == "peaks":
+        # The one person's joints are the highest places, however low they are.
+        threshold = 0.0 if FAMILIES[family].top_down else exported.DETECTION_THRESHOLD
+        return {"max_peaks": int(max_peaks), "threshold": threshold}
+    several = decode == "poses" and not FAMILIES[family].top_down
+    return {"max_people": int(max_people), "threshold": exported.DETECTION_THRESHOLD} if several else {}
+
+
+def _with_full_range(images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """The images, with a black and a white pixel in the first: bytes then stand for themselves in the input."""
+    for number, image in enumerate(images):
+        if number == 0:
+            image = image.copy()
+            image[0, 0, 0], image[0, 0, 1] = 0, 255
+        yield image
+
+
+def _with_heads(static: keras.Model, family: str, decode: str) -> keras.Model:
+    """The network without the outputs that the decoder inside has no use for."""
+    import keras
+
+    if decode == "none":
+        return static
+    heads = {name: static.output[name] for name in graph.FAMILIES[family].maps}
+    return keras.Model(static.inputs, heads, name=static.name)
+
+
+def _decoder(static: keras.Model, network: KerasNetwork, decode: str, settings: dict[str, int]) -> bytes:
+    shapes = {name: tuple(maps.shape) for name, maps in static.output.items()}
+    return graph.decoder_tflite(network.family, decode, shapes, skeleton=network.skeleton, **settings)
+
+
+def _describe(model: bytes, network: KerasNetwork, decode: str = "none", **about: Any) -> Metadata:
+    """The metadata of a model, with inputs and outputs as the interpreter sees them."""
+    interpreter = Interpreter(model)
+    (image,) = interpreter.inputs.values()
+    layouts = common.LAYOUTS | {decode: LAYOUTS.get((network.family, decode), "")}
+    given = tuple(Output(info.name, info.shape, layouts.get(info.name, "")) for info in interpreter.outputs.values())
+    source = Input(*network.input_size, dtype=image.dtype.name, name=image.name)
+    return Metadata(network.name, network.family, network.skeleton, source, given, decode=decode, **about)
+
+
+def _try_out(content: bytes) -> None:
+    """ValueError for a file that does not do what it says."""
+    network = TFLiteNetwork(content)
+    results = network(np.zeros((1, *network.input_size, 3), np.uint8))
+    broken = [name for name, values in results.items() if not np.isfinite(values).all()]
+    if broken:
+        raise ValueError(f"The exported model gives values that are not finite for a black image. Received: {broken}")
+
+
+@contextmanager
+def _bar(shown: bool, images: Calibration | None) -> Iterator[Callable[[int], None]]:
+    """Shows how many images of the calibration are done."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, disable=not shown) as progress:
+        task = progress.add_task("calibration", total=len(images or ()))
+        yield lambda done: progress.update(task, completed=done)

@@ -1,0 +1,65 @@
+"""A network in TensorFlow Lite's format as a graph of operations, to be read and changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from keras_ehrnet.export.litert import flatbuffer
+
+OUTPUT_AXIS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3}
+"""Convolutions, and the axis of their kernels that their results' channels are on."""
+
+
+def kinds(model: Any) -> list[str]:
+    """Names of the operations that a model's operators refer to by number."""
+    builtin = flatbuffer.schema().BuiltinOperator
+    names = {code: name for name, code in vars(builtin).items() if isinstance(code, int)}
+    return [names[max(code.builtinCode, code.deprecatedBuiltinCode)] for code in model.operatorCodes]
+
+
+class Graph:
+    """A network in TensorFlow Lite's format, to be read and changed.
+
+    Args:
+        content: bytes of a `.tflite` file in float32.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        self.model = flatbuffer.read(content)
+        self.main = self.model.subgraphs[0]
+        self.tensors = self.main.tensors
+        self.codes = kinds(self.model)
+
+    def content(self) -> bytes:
+        """The file, as changed."""
+        return flatbuffer.write(self.model)
+
+    def operations(self) -> Iterator[tuple[str, Any, list[int], int]]:
+        """Kind, object, numbers of inputs and of the result of every operation."""
+        for operator in self.main.operators:
+            inputs = [int(index) for index in operator.inputs if index >= 0]
+            yield self.codes[operator.opcodeIndex], operator, inputs, int(operator.outputs[0])
+
+    def name(self, index: int) -> str:
+        return self.tensors[index].name.decode()
+
+    def is_constant(self, index: int) -> bool:
+        data = self.model.buffers[self.tensors[index].buffer].data
+        return data is not None and len(data) > 0
+
+    def shape(self, index: int) -> tuple[int, ...]:
+        shape = self.tensors[index].shape
+        return () if shape is None else tuple(int(side) for side in shape)
+
+    def buffer(self, index: int) -> int:
+        return self.tensors[index].buffer
+
+    def constant(self, index: int) -> np.ndarray:
+        data = self.model.buffers[self.tensors[index].buffer].data
+        return np.frombuffer(bytes(data), "<f4").reshape(self.shape(index)).astype(np.float64)
+
+    def assign(self, index: int, values: np.ndarray) -> None:
+        self.model.buffers[self.tensors[index].buffer].data = np.frombuffer(values.astype("<f4").tobytes(), np.uint8)

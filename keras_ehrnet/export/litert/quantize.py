@@ -1,0 +1,185 @@
+"""From a network of fixed size to a TensorFlow Lite file, at the precision that a device wants."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from keras_ehrnet.export.litert import bias, equalize, flatbuffer, ranges
+from keras_ehrnet.export.litert.graph import kinds
+from keras_ehrnet.support.messages import suggestion
+from keras_ehrnet.support.terminal import silenced
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How numbers are kept in a file.
+
+    Args:
+        description: str. For people who choose.
+        needs_calibration: bool. Whether ranges of activations must be measured on images.
+        weight_bits: int. Bits per weight.
+    """
+
+    description: str
+    needs_calibration: bool
+    weight_bits: int
+
+
+PRECISIONS: dict[str, Precision] = {
+    "float32": Precision("as trained: the reference", False, 32),
+    "float16": Precision("half the size; computes in float32 on CPUs, in float16 on GPUs", False, 16),
+    "dynamic": Precision("a quarter of the size: 8-bit weights, activations quantized as they come", False, 8),
+    "int8": Precision(
+        "a quarter to half of the size, fastest: 8-bit weights and activations, but for an uneven beginning", True, 8
+    ),
+    "int16x8": Precision("a quarter of the size: 8-bit weights, 16-bit activations; accurate, slow on CPUs", True, 8),
+}
+
+
+def convert(
+    static_model: keras.Model,
+    precision: str = "float32",
+    *,
+    calibration: Iterable[np.ndarray] | None = None,
+    uint8_input: bool = True,
+    progress: Callable[[int], None] | None = None,
+) -> bytes:
+    """A TensorFlow Lite file of a network: an image in, float32 maps out, by the names of the model's outputs.
+
+    Args:
+        static_model: `keras.Model` of `keras_ehrnet.export.prepare.static_model`.
+        precision: str. Key of `PRECISIONS`.
+        calibration: iterable of uint8 RGB arrays of shape `(1, height, width, 3)`, or None. Images such as the network
+            will see, fitted into its input; 100 to 200 are plenty. Needed where `PRECISIONS` says so.
+        uint8_input: bool. Whether the file takes uint8 pixels rather than float32 in [0, 255].
+        progress: callable or None. Called with the number of calibration images done.
+
+    Returns:
+        bytes, the content of a `.tflite` file.
+
+    Raises:
+        ValueError: for an unknown precision, without the images that it needs or with images of another shape, or
+            where Keras does not run on TensorFlow.
+
+    Example:
+        >>> import keras_ehrnet as ke
+        >>> from keras_ehrnet.export import prepare
+        >>> from keras_ehrnet.export.litert import quantize
+        >>> static = prepare.static_model(ke.EfficientPoseNAS("A"), (256, 192))
+        >>> content = quantize.convert(static, "float16")  # doctest: +SKIP
+    """
+    check_precision(precision, calibration)
+    is_calibrated = PRECISIONS[precision].needs_calibration
+    images = _checked(calibration, tuple(static_model.inputs[0].shape)) if is_calibrated else []
+    with silenced(), warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
+        warnings.simplefilter("ignore")
+        _saved_model(static_model, folder, uint8_input=uint8_input and precision != "int8")
+        if not is_calibrated:
+            return _converted(folder, precision)
+        return _calibrated(_converted(folder, "float32"), precision, images, uint8_input, progress)
+
+
+def check_precision(precision: str, calibration: object) -> None:
+    """ValueError for a precision that there is not, or that needs images where there are none."""
+    if precision not in PRECISIONS:
+        raise ValueError(f"Unknown precision. {suggestion(precision, PRECISIONS)} Received: {precision!r}")
+    if PRECISIONS[precision].needs_calibration and calibration is None:
+        raise ValueError(
+            f"Precision {precision!r} is calibrated on images such as the network will see: pass some with "
+            "calibration=.... Received: calibration=None"
+        )
+
+
+def _saved_model(model: keras.Model, folder: str, uint8_input: bool) -> None:
+    import keras
+    import tensorflow as tf
+
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            "TensorFlow Lite files are made with Keras on TensorFlow: set KERAS_BACKEND=tensorflow. "
+            f"Received: backend {keras.backend.backend()!r}"
+        )
+
+    def serve(image: tf.Tensor) -> dict[str, tf.Tensor]:
+        return model(tf.cast(image, tf.float32), training=False)
+
+    signature = tf.TensorSpec(model.inputs[0].shape, tf.uint8 if uint8_input else tf.float32, name="image")
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    archive.add_endpoint("serve", serve, input_signature=[signature])
+    archive.write_out(folder, verbose=False)
+
+
+def _converted(folder: str, precision: str) -> bytes:
+    import tensorflow as tf
+
+    converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+    if precision != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if precision == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    return converter.convert()
+
+
+def _calibrated(
+    content: bytes,
+    precision: str,
+    images: Sequence[np.ndarray],
+    uint8_input: bool,
+    progress: Callable[[int], None] | None,
+) -> bytes:
+    """A float32 file in integers: channels made even, ranges chosen and biases corrected by what images show."""
+    import tensorflow as tf
+    from tensorflow.lite.python import convert as converters
+    from tensorflow.lite.python.optimize.calibrator import Calibrator
+
+    measured = ranges.measure(content, images, progress)
+    even, measured = equalize.equalized(content, measured)
+    pixels = tf.uint8 if uint8_input else tf.float32
+    if precision == "int8":
+        kept = ranges.chosen(even, measured)
+        in_float = equalize.uneven_beginning(even, measured)
+        prepared = ranges.write(bias.corrected(even, measured, kept, in_float), kept)
+        return bytes(converters.mlir_quantize(prepared, input_data_type=pixels, denylisted_nodes=in_float or None))
+    feed = ([image.astype(pixels.as_numpy_dtype)] for image in images)
+    # What has no 16-bit form, such as reading uint8, stays in float.
+    kinds = {"allow_float": True, "activations_type": tf.int16, "bias_type": tf.int64}
+    prepared = bias.corrected(even, measured)
+    return bytes(Calibrator(prepared).calibrate_and_quantize(lambda: feed, pixels, tf.float32, **kinds))
+
+
+def _checked(images: Iterable[np.ndarray], shape: tuple[int, ...]) -> list[np.ndarray]:
+    images = list(images)
+    if not images:
+        raise ValueError("Calibration needs at least one image. Received: none")
+    for image in images:
+        if image.shape != shape or image.dtype != np.uint8:
+            raise ValueError(
+                f"Calibration images are uint8 RGB of shape {shape}. Received: {image.dtype} of shape {image.shape}"
+            )
+    return images
+
+
+def operations(content: bytes) -> Counter[str]:
+    """How often each operation occurs in a TensorFlow Lite file.
+
+    Args:
+        content: bytes of a `.tflite` file.
+
+    Returns:
+        `Counter` from the operations' names to their numbers.
+    """
+    model = flatbuffer.read(content)
+    names = kinds(model)
+    return Counter(names[operator.opcodeIndex] for graph in model.subgraphs for operator in graph.operators)

@@ -1,0 +1,108 @@
+"""Networks as ONNX files: for onnxruntime, browsers, and TensorRT without TensorFlow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from keras_ehrnet.runtime.onnx import METADATA_KEY
+from keras_ehrnet.skeletons import Skeleton
+from keras_ehrnet.support.files import write_file
+from keras_ehrnet.support.messages import suggestion
+
+if TYPE_CHECKING:
+    import keras
+
+OPSET = 17
+OPSETS = range(13, 22)
+"""What the operators of the export are the same in."""
+
+# Runtimes refuse files newer than they are, so the file claims no more than its operators need.
+_IR_VERSION = 8
+
+
+def onnx(
+    source: str | Path | keras.Model,
+    path: str | Path,
+    *,
+    weights: object = None,
+    skeleton: Skeleton | None = None,
+    input_size: tuple[int, int] | None = None,
+    batch: int | None = 1,
+    input_type: str = "uint8",
+    opset: int = OPSET,
+    licence: str | None = None,
+) -> Path:
+    """Writes an ONNX file that takes RGB images and gives named maps.
+
+    The input is `"image"` of shape `(batch, height, width, 3)`, RGB in [0, 255]; the outputs are the Keras model's,
+    channels last like it. Inside, everything is channels first; normalisation is part of the graph, batch
+    normalisation is folded into the convolutions, padding is explicit. Names, skeleton and licence are JSON under the
+    key `"keras_ehrnet"` of the model's properties.
+
+    Args:
+        source: `keras.Model`, the path of a `.keras` file, or a name such as `"h-2"` or `"efficientpose-rt"`.
+        path: str or Path of the `.onnx` file to write.
+        weights: what `keras_ehrnet.weights.load` takes; None: for a name, the published weights if there are any.
+        skeleton: `Skeleton`, or None for the one that fits the number of keypoints.
+        input_size: tuple (height, width) in pixels, or None for the model's own, or its paper's.
+        batch: int, or None for any number of images.
+        input_type: str. `"uint8"`, or `"float32"` for runtimes that take no bytes (TensorRT before 8.5).
+        opset: int. Version of ONNX's operators, 13 to 21.
+        licence: str, or None. SPDX identifier of the weights' licence; None: the registered one of published weights.
+
+    Returns:
+        Path of the file.
+
+    Raises:
+        ValueError: for a model or an option that cannot be exported, or where `onnx` is not installed.
+        OSError: if the file cannot be written; what was there before is then intact.
+
+    Example:
+        >>> import keras_ehrnet as ke
+        >>> from keras_ehrnet.export.onnx_file import onnx
+        >>> onnx("efficientpose-rt", "efficientpose-rt.onnx")  # doctest: +SKIP
+        PosixPath('efficientpose-rt.onnx')
+    """
+    target = Path(path)
+    if target.suffix != ".onnx":
+        raise ValueError(f"The name of an ONNX file ends in .onnx. Received: {str(path)!r}")
+    _check_options(input_type, opset)
+    helper, checker = _toolkit()
+    from keras_ehrnet.export import common, onnx_layers
+    from keras_ehrnet.export.plain import plain_model
+
+    common.check_batch(batch)
+    network = common.load(source, weights, skeleton, input_size)
+    plain = plain_model(network.model, network.input_size)
+    licence = licence or common.registered_licence(source, weights)
+    metadata = common.describe_maps(network, plain, batch=batch, dtype=input_type, licence=licence)
+    model = helper.make_model(
+        onnx_layers.graph_of(plain, input_type=input_type, batch=batch),
+        opset_imports=[helper.make_opsetid("", opset)],
+        ir_version=_IR_VERSION,
+        producer_name="keras_ehrnet",
+        producer_version=metadata.package,
+    )
+    helper.set_model_props(model, {METADATA_KEY: metadata.to_json()})
+    checker.check_model(model, full_check=True)
+    write_file(target, model.SerializeToString())
+    return target
+
+
+def _check_options(input_type: str, opset: int) -> None:
+    valid = ("uint8", "float32")
+    if input_type not in valid:
+        raise ValueError(f"The type of the input. {suggestion(input_type, valid)} Received: input_type={input_type!r}")
+    if opset not in OPSETS:
+        raise ValueError(f"The opset is from {OPSETS[0]} to {OPSETS[-1]}. Received: opset={opset!r}")
+
+
+def _toolkit():
+    try:
+        from onnx import checker, helper
+    except ImportError as error:
+        raise ValueError(
+            "The ONNX export needs the package onnx: pip install 'keras-ehrnet[onnx]'. Received: no module 'onnx'"
+        ) from error
+    return helper, checker

@@ -1,0 +1,1 @@
+"""TensorRT inside TensorFlow (TF-TRT): conversion, and what of a network it takes."""

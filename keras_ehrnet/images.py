@@ -1,0 +1,337 @@
+"""Image files: reading whatever users have into RGB arrays, and writing pictures without ever leaving half of one."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import struct
+import threading
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from keras_ehrnet.support.files import replacing
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pnm")
+"""Names of image files end like this."""
+
+_WRITERS = {
+    ".jpg": (cv2.IMWRITE_JPEG_QUALITY, 95),
+    ".jpeg": (cv2.IMWRITE_JPEG_QUALITY, 95),
+    ".png": (cv2.IMWRITE_PNG_COMPRESSION, 4),
+}
+
+
+class ImageError(ValueError):
+    """What was to be read as an image is not one, or not an intact one."""
+
+
+@dataclass(frozen=True)
+class ArchiveMember:
+    """A file inside a zip archive, read without unpacking the archive. Can be sent to worker processes.
+
+    Args:
+        archive: `Path` of the zip file.
+        name: str. Name of the member.
+    """
+
+    archive: Path
+    name: str
+
+    def read_bytes(self) -> bytes:
+        """Content of the file.
+
+        Raises:
+            FileNotFoundError: if the archive or the member does not exist.
+            ImageError: if the archive is damaged.
+        """
+        try:
+            return _opened(self.archive, os.getpid()).read(self.name)
+        except KeyError:
+            raise FileNotFoundError(f"There is no such file in the archive. Received: {self}") from None
+        except (zipfile.BadZipFile, zlib.error) as error:
+            raise ImageError(f"The archive is damaged: {error}. Received: {self}") from error
+
+    def __str__(self) -> str:
+        return f"{self.archive}/{self.name}"
+
+
+ImageSource = str | os.PathLike | ArchiveMember | bytes | np.ndarray
+"""What `read_image` takes."""
+
+
+@lru_cache(maxsize=8)
+def _opened(archive: Path, process: int) -> zipfile.ZipFile:
+    # One handle per process: forked workers that share a file offset would read each other's data.
+    del process
+    return zipfile.ZipFile(archive)
+
+
+def read_image(source: ImageSource) -> np.ndarray:
+    """An image as RGB, whatever it was stored as.
+
+    Grey images become three equal channels, CMYK is converted, transparency is dropped (the colours as stored, which
+    is what TensorFlow, OpenCV and Pillow do too), 16 bits lose their lower 8, animations give their first frame, and
+    pictures that a camera marked as rotated (EXIF) are turned upright.
+
+    Args:
+        source: path of a file, `ArchiveMember`, encoded image as bytes, or an array of shape `(H, W)`, `(H, W, 1)`,
+            `(H, W, 3)` or `(H, W, 4)`: uint8, uint16, or float in [0, 255]. Arrays are taken as RGB.
+
+    Returns:
+        Uint8 array of shape `(H, W, 3)`. A contiguous uint8 RGB array is not copied.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ImageError: if it cannot be read, is empty, cut short, damaged, or no image at all.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras_ehrnet.data import read_image
+        >>> read_image(np.full((2, 3), 65535, np.uint16)).tolist()[0][0]
+        [255, 255, 255]
+        >>> read_image(b"hello")
+        Traceback (most recent call last):
+        keras_ehrnet.images.ImageError: This is not an image of a known format. Received: 5 bytes
+    """
+    if isinstance(source, np.ndarray):
+        return _from_array(source)
+    data, name = _bytes_of(source)
+    if not data:
+        raise ImageError(f"The image file is empty. Received: {name}")
+    for signature, (check, what) in _CHECKS.items():
+        if data.startswith(signature) and not check(data):
+            raise ImageError(f"The {what} image is cut short or damaged. Received: {name}")
+    try:
+        with _quiet_opencv():
+            bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        raise ImageError(f"The image cannot be decoded ({error.err or 'OpenCV error'}). Received: {name}") from error
+    if bgr is None:
+        known = _looks_like_image(data[:16])
+        problem = "The image is cut short or damaged." if known else "This is not an image of a known format."
+        raise ImageError(f"{problem} Received: {name}")
+    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=bgr)
+
+
+def is_image_file(path: str | os.PathLike) -> bool:
+    """Whether a file looks like an image: by the end of its name, else by its first bytes.
+
+    A damaged image, or a text named `.jpg`, looks like one: it is `read_image` that tells.
+    """
+    path = Path(path)
+    if not path.is_file():
+        return False
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return True
+    try:
+        with path.open("rb") as file:
+            return _looks_like_image(file.read(16))
+    except OSError:
+        return False
+
+
+def list_images(folder_or_pattern: str | os.PathLike, recursive: bool = False) -> list[Path]:
+    """Image files of a folder or of a pattern, sorted by name.
+
+    Args:
+        folder_or_pattern: a folder, of which every file that looks like an image is taken (`is_image_file`; hidden
+            files are not), a pattern such as `"photos/*.png"`, of which every file is taken, or one file.
+        recursive: bool. Whether to look into the folders inside as well.
+
+    Returns:
+        List of `Path`.
+
+    Raises:
+        FileNotFoundError: if the folder does not exist, or there is no image in it.
+    """
+    path = Path(folder_or_pattern)
+    if path.is_dir():
+        candidates = path.rglob("*") if recursive else path.iterdir()
+        found = [file for file in candidates if not file.name.startswith(".") and is_image_file(file)]
+    elif path.is_file():
+        found = [path]
+    else:
+        found = [Path(file) for file in glob.glob(str(path), recursive=True) if os.path.isfile(file)]
+    if not found:
+        exists = "There are no images in this folder." if path.is_dir() else "There is no such file or folder."
+        raise FileNotFoundError(f"{exists} Received: {folder_or_pattern}")
+    return sorted(found)
+
+
+def find_images(names: Iterable[str], place: str | os.PathLike) -> dict[str, Path | ArchiveMember]:
+    """What to read named images from.
+
+    Args:
+        names: names of files, relative to `place`.
+        place: a folder or a zip archive.
+
+    Returns:
+        dict of name to `Path` or `ArchiveMember`, without the names that do not exist.
+
+    Raises:
+        FileNotFoundError: if there is no such folder or archive.
+        ImageError: if it is a file, but no zip archive.
+    """
+    place, names = Path(place), list(names)
+    if place.is_dir():
+        # Listing each folder once is far quicker than asking for every file of a large data set.
+        folders = {folder: _names_in(place / folder) for folder in {os.path.dirname(name) for name in names}}
+        return {name: place / name for name in names if os.path.basename(name) in folders[os.path.dirname(name)]}
+    if not place.is_file():
+        raise FileNotFoundError(f"There is no such folder or archive of images. Received: {place}")
+    try:
+        members = set(_opened(place, os.getpid()).namelist())
+    except zipfile.BadZipFile as error:
+        raise ImageError(f"The archive of images is not an intact zip file. Received: {place}") from error
+    return {name: ArchiveMember(place, name) for name in names if name in members}
+
+
+def write_image(path: str | os.PathLike, rgb: np.ndarray) -> None:
+    """Writes a PNG or JPEG file; whoever reads it sees the old file or the whole new one, never a part.
+
+    Args:
+        path: where to; the suffix decides the format.
+        rgb: uint8 array of shape `(H, W, 3)`.
+
+    Raises:
+        ValueError: if the suffix is not one of `.png`, `.jpg`, `.jpeg`, or the array not an RGB image.
+        OSError: if the folder cannot be written to (PermissionError, FileNotFoundError ... as the case may be).
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in _WRITERS:
+        raise ValueError(f"Pictures are written as one of {', '.join(_WRITERS)}. Received: {path}")
+    if not isinstance(rgb, np.ndarray) or rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or not rgb.size:
+        shape = getattr(rgb, "shape", None)
+        raise ValueError(
+            "A picture must be a uint8 array of shape (H, W, 3). "
+            f"Received: {type(rgb).__name__} of shape {shape} and type {getattr(rgb, 'dtype', None)}"
+        )
+    written, encoded = cv2.imencode(suffix, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), _WRITERS[suffix])
+    if not written:
+        raise ValueError(f"The picture cannot be encoded as {suffix}. Received: shape {rgb.shape}")
+    try:
+        with replacing(path) as partial:
+            partial.write_bytes(encoded.data)
+    except OSError as error:
+        # OSError with a number becomes the matching subclass, so that callers can tell a full disk from a locked one.
+        raise OSError(error.errno, f"The picture cannot be written ({error.strerror}). Received: {path}") from error
+
+
+def _names_in(folder: Path) -> set[str]:
+    return {entry.name for entry in os.scandir(folder)} if folder.is_dir() else set()
+
+
+def _bytes_of(source: ImageSource) -> tuple[bytes, str]:
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return bytes(source), f"{len(source)} bytes"
+    if isinstance(source, (str, os.PathLike)):
+        source = Path(source)
+    elif not isinstance(source, ArchiveMember):
+        raise TypeError(
+            f"An image is given as a path, a member of an archive, bytes or an array. Received: {type(source).__name__}"
+        )
+    try:
+        return source.read_bytes(), str(source)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"There is no such image file. Received: {source}") from None
+    except OSError as error:
+        raise ImageError(f"The image file cannot be read ({error.strerror}). Received: {source}") from error
+
+
+def _from_array(array: np.ndarray) -> np.ndarray:
+    pixels = array[..., None] if array.ndim == 2 else array
+    kind = array.dtype.kind
+    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4) or not pixels.size or array.dtype.char not in "BHefd":
+        raise ImageError(
+            "An image array must have shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) and type uint8, uint16 or float. "
+            f"Received: shape {array.shape}, type {array.dtype}"
+        )
+    pixels = np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels[..., :3]
+    if array.dtype == np.uint16:
+        return (pixels >> 8).astype(np.uint8)
+    if kind == "f":
+        if not np.isfinite(pixels).all():
+            raise ImageError(f"An image array must be finite. Received: NaN or infinity in shape {array.shape}")
+        return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+    return np.ascontiguousarray(pixels)
+
+
+# Decoders fill what is missing of a truncated file with grey, or write to the terminal: so look for the end first.
+
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # Not an escaped 0xFF, nor one of the restart markers.
+_JPEG_SCAN, _JPEG_END = 0xDA, 0xD9
+
+
+def _jpeg_is_whole(data: bytes) -> bool:
+    """Follows the segments to the end marker. A thumbnail's own end marker lies inside a segment, and is not seen."""
+    position, scans = 2, 0
+    while True:
+        marker = _JPEG_MARKER.search(data, position)
+        if marker is None:
+            return False
+        code, position = data[marker.end() - 1], marker.end()
+        if code == _JPEG_END:
+            return scans > 0
+        if position + 2 > len(data):
+            return False
+        position += int.from_bytes(data[position : position + 2], "big")
+        scans += code == _JPEG_SCAN
+
+
+def _png_is_whole(data: bytes) -> bool:
+    """Follows the chunks to the last one, checksums included."""
+    position = 8
+    while position + 12 <= len(data):
+        length, name = struct.unpack_from(">I4s", data, position)
+        end = position + 8 + length
+        if end + 4 > len(data) or zlib.crc32(data[position + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
+            return False
+        if name == b"IEND":
+            return True
+        position = end + 4
+    return False
+
+
+_CHECKS: dict[bytes, tuple[Callable[[bytes], bool], str]] = {
+    b"\xff\xd8\xff": (_jpeg_is_whole, "JPEG"),
+    b"\x89PNG\r\n\x1a\n": (_png_is_whole, "PNG"),
+}
+_SIGNATURES = (*_CHECKS, b"GIF87a", b"GIF89a", b"BM", b"II*\x00", b"MM\x00*", b"P4", b"P5", b"P6")
+
+
+def _looks_like_image(start: bytes) -> bool:
+    # Sounds and films are RIFF files, too.
+    return start.startswith(_SIGNATURES) or (start[:4] == b"RIFF" and start[8:12] == b"WEBP")
+
+
+# OpenCV 5 has its log in a module of its own, OpenCV 4 at the top.
+_opencv_log = getattr(cv2.utils, "logging", cv2)
+_SILENT = 0
+_quiet_lock = threading.Lock()
+_quiet_state = {"inside": 0, "level": 0}
+
+
+@contextmanager
+def _quiet_opencv() -> Iterator[None]:
+    """Silences OpenCV's log. The level is global: the first thread in lowers it, the last one out restores it."""
+    with _quiet_lock:
+        if _quiet_state["inside"] == 0:
+            _quiet_state["level"] = _opencv_log.setLogLevel(_SILENT)
+        _quiet_state["inside"] += 1
+    try:
+        yield
+    finally:
+        with _quiet_lock:
+            _quiet_state["inside"] -= 1
+            if _quiet_state["inside"] == 0:
+                _opencv_log.setLogLevel(_quiet_state["level"])

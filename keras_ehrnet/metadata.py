@@ -1,0 +1,215 @@
+"""What an exported file says about itself: a JSON text that travels inside it.
+
+In a `.tflite` it is the file `metadata.json` of a zip archive behind the model: interpreters do not look there, and
+`unzip -p model.tflite metadata.json` prints it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import zipfile
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from keras_ehrnet import __version__
+from keras_ehrnet.skeletons import Skeleton
+
+FORMAT = 1
+"""Version of the text. It grows when readers of the previous one would misunderstand it."""
+
+FILE_NAME = "metadata.json"
+
+_EARLIEST = (1980, 1, 1, 0, 0, 0)  # the zip format's own beginning of time: equal models make equal files
+
+
+class MetadataError(ValueError):
+    """The metadata of a file are damaged, or of a later version."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """What the network takes.
+
+    Args:
+        height: int. In pixels.
+        width: int. In pixels.
+        dtype: str. `"uint8"` or `"float32"`.
+        name: str. Name of the input in the model's signature.
+        colours: str. Order of the channels, which come last.
+        range: tuple of two floats. Values of black and white.
+        normalised_inside: bool. Whether the network normalises pixels itself.
+    """
+
+    height: int
+    width: int
+    dtype: str = "uint8"
+    name: str = "image"
+    colours: str = "RGB"
+    range: tuple[float, float] = (0, 255)
+    normalised_inside: bool = True
+
+
+@dataclass(frozen=True)
+class Output:
+    """What the network gives.
+
+    Args:
+        name: str. Name of the output in the model's signature.
+        shape: tuple of int, batch included.
+        layout: str. How to read it, in words.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    layout: str = ""
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How far an exported model's joints lie from those of the Keras model, on calibration images.
+
+    The maps of both are decoded by `keras_ehrnet.decode`, so that this is the price of the precision alone.
+
+    Args:
+        images: int. Images looked at.
+        joints: int. Joints that the Keras model found in them.
+        median: float. Median distance, as a share of the longer side of the network's input.
+        p95: float. 95th percentile of the distances, likewise.
+        lost: float. Share of the joints that the exported model did not find, or found elsewhere.
+    """
+
+    images: int
+    joints: int
+    median: float
+    p95: float
+    lost: float
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """An exported model in words and numbers.
+
+    Args:
+        name: str. Name of the model.
+        family: str. Key of `keras_ehrnet.families.FAMILIES`.
+        skeleton: `Skeleton` of its keypoints.
+        input: `Input`.
+        outputs: tuple of `Output`, in the order of the file.
+        precision: str. Such as `"float32"` or `"int8"`.
+        decode: str. `"none"`: the outputs are maps. `"peaks"`, `"poses"`: they are decoded inside.
+        decoder: dict. Settings of the decoder inside, such as `max_people`.
+        licence: str, or None. What the weights may be used for.
+        min_score: float. Score of a person below which there is nobody, as measured for these weights.
+        calibration_images: int. How many images the precision was calibrated with.
+        drift: `Drift`, or None where it was not measured.
+        package: str. Version of this package that wrote the file.
+
+    Example:
+        >>> from keras_ehrnet.metadata import Input, Metadata
+        >>> from keras_ehrnet.skeletons import MPII_16
+        >>> metadata = Metadata("efficientpose-rt", "efficientpose", MPII_16, Input(224, 224))
+        >>> Metadata.from_json(metadata.to_json()) == metadata
+        True
+    """
+
+    name: str
+    family: str
+    skeleton: Skeleton
+    input: Input
+    outputs: tuple[Output, ...] = ()
+    precision: str = "float32"
+    decode: str = "none"
+    decoder: dict[str, Any] = field(default_factory=dict)
+    licence: str | None = None
+    min_score: float = 0.0
+    calibration_images: int = 0
+    drift: Drift | None = None
+    package: str = __version__
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.input.height, self.input.width
+
+    def to_json(self) -> str:
+        """The metadata as text. `flip_permutation`, for readers who mirror images, follows from the joints' names."""
+        content = {**asdict(self), "skeleton": self.skeleton.to_dict()}
+        with suppress(ValueError):  # there may be a left joint without a right one
+            content["skeleton"]["flip_permutation"] = self.skeleton.flip_permutation
+        return json.dumps({"format": FORMAT, **content}, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Metadata:
+        """The metadata of a text; what a later version may have added is left out.
+
+        Raises:
+            MetadataError: if it is of a later format, or something is missing.
+        """
+        try:
+            content = json.loads(text)
+            version = content["format"]
+            if version > FORMAT:
+                raise MetadataError(
+                    f"The model was exported by a later version of keras_ehrnet ({content.get('package')}): update "
+                    f"this one. Received: metadata of format {version}, known up to {FORMAT}"
+                )
+            return _from_content(content)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            if isinstance(error, MetadataError):
+                raise
+            raise MetadataError(f"The model's metadata are damaged. Received: {error!r}") from error
+
+
+def read(model: str | os.PathLike | bytes) -> Metadata | None:
+    """The metadata of a `.tflite` file.
+
+    Args:
+        model: path of the file, or its content.
+
+    Returns:
+        `Metadata`, or None where there are none: another program made the file, or its end is missing.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        MetadataError: if they are damaged, or of a later version.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(model) if isinstance(model, bytes) else Path(model)) as archive:
+            text = archive.read(FILE_NAME)
+    except (zipfile.BadZipFile, KeyError):
+        return None
+    return Metadata.from_json(text)
+
+
+def append(model: bytes, metadata: Metadata) -> bytes:
+    """A TFLite model with its metadata behind it; equal arguments give equal bytes."""
+    file = io.BytesIO(model)
+    with zipfile.ZipFile(file, "a") as archive:
+        entry = zipfile.ZipInfo(FILE_NAME, _EARLIEST)
+        entry.external_attr = 0o644 << 16
+        archive.writestr(entry, metadata.to_json())
+    return file.getvalue()
+
+
+def _from_content(content: dict[str, Any]) -> Metadata:
+    skeleton, drift = content["skeleton"], content["drift"]
+    parts = {
+        "skeleton": Skeleton.from_dict(skeleton),
+        "input": Input(**_known(Input, content["input"])),
+        "outputs": tuple(Output(**_known(Output, output)) for output in content["outputs"]),
+        "drift": None if drift is None else Drift(**_known(Drift, drift)),
+    }
+    return Metadata(**{**_known(Metadata, content), **parts})
+
+
+def _known(kind: type, content: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a dataclass, with lists as the tuples they were."""
+    return {entry.name: _as_tuple(content[entry.name]) for entry in fields(kind) if entry.name in content}
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(map(_as_tuple, value)) if isinstance(value, list) else value

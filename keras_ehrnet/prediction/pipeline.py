@@ -1,0 +1,355 @@
+"""From images to people: how each family of networks is fed, and its maps decoded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from keras_ehrnet import decode
+from keras_ehrnet.decode import Geometry, NetworkOutputs
+from keras_ehrnet.decode.exported import best_peaks, grouped_peaks, one_person, several_people
+from keras_ehrnet.families import FAMILIES
+from keras_ehrnet.poses import Poses
+from keras_ehrnet.runtime.network import Network
+
+BOX_PADDING = 1.25
+"""A person's crop is larger than its box by this factor."""
+
+PAF_STRIDE = 8
+
+SEEN = 0.1
+"""Joints below this score do not count for the box around a person."""
+
+JOINT_BOX_MARGIN = 0.12
+"""A person's box reaches further than the joints, by this part of their extent on each side."""
+
+SMALLEST_REFINED = 8.0
+"""Pixels. Whoever is smaller is not looked at again: there is nothing more to be seen."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to look for people.
+
+    Args:
+        protocol: str. For EfficientHRNet: `"paper"` groups at full resolution as the papers evaluate, `"fast"` straight
+            from the network's maps. Exported models that decode by themselves are always fast.
+        flip: bool. Whether to average with the mirrored image.
+        scales: tuple of float. For EfficientHRNet: image scales to average over; needs the paper's protocol.
+        several: bool. For EfficientPose: find several people through the part affinity fields.
+        smooth: bool. For EfficientPose: blur the heatmaps before looking for their highest place.
+        max_people: int. At most so many people per image.
+        min_score: float or None. People with a lower score are left out; None: what was measured for the network's
+            weights, see `Network.min_score`.
+
+    Raises:
+        ValueError: if settings contradict each other.
+    """
+
+    protocol: str = "paper"
+    flip: bool = False
+    scales: tuple[float, ...] = (1.0,)
+    several: bool = False
+    smooth: bool = False
+    max_people: int = 30
+    min_score: float | None = None
+
+    def __post_init__(self) -> None:
+        scales = (self.scales,) if isinstance(self.scales, (int, float)) else tuple(self.scales)
+        object.__setattr__(self, "scales", scales)
+        if self.protocol not in ("paper", "fast"):
+            raise ValueError(f"The protocol is 'paper' or 'fast'. Received: protocol={self.protocol!r}")
+        if not all(math.isfinite(scale) and scale > 0 for scale in scales) or (scales != (1,) and 1 not in scales):
+            raise ValueError(f"Scales are positive numbers, and one of them is 1. Received: scales={self.scales}")
+        if self.protocol == "fast" and scales != (1.0,):
+            raise ValueError(f"Several scales need protocol='paper'. Received: protocol='fast', scales={self.scales}")
+        if self.max_people < 1:
+            raise ValueError(f"max_people must be at least 1. Received: max_people={self.max_people}")
+
+
+def check_settings(network: Network, settings: Settings) -> None:
+    """ValueError for settings that a network cannot follow, rather than a result without them."""
+    if settings.scales != (1.0,) and not (network.family == "efficienthrnet" and network.any_size):
+        raise ValueError(
+            "Several scales are for EfficientHRNet with free input sizes. "
+            f"Received: scales={settings.scales} for {network.name!r}"
+        )
+    for name in ("several", "smooth"):
+        if getattr(settings, name) and network.family != "efficientpose":
+            raise ValueError(f"{name!r} is for EfficientPose. Received: {name}=True for {network.name!r}")
+    _check_maps_needed(network, settings)
+    if settings.several and settings.flip:
+        raise ValueError("Mirroring is not defined for part affinity fields. Received: flip and several")
+    if settings.flip and not _knows_sides(network):
+        raise ValueError(
+            "Mirroring needs to know left from right: pass skeleton=Skeleton(...) with joints named left_... and "
+            f"right_.... Received: flip=True for {network.name!r} with unnamed keypoints"
+        )
+
+
+def check_refining(network: Network, refine: Network | None) -> None:
+    """ValueError for a second network that cannot place the people of the first."""
+    if refine is None:
+        return
+    if not FAMILIES[refine.family].top_down:
+        raise ValueError(f"refine takes a network for one person at a time. Received: refine={refine.name!r}")
+    if refine.skeleton.joint_names != network.skeleton.joint_names:
+        raise ValueError(
+            f"Both networks must have the same joints. Received: {network.name!r} with {network.skeleton.name!r} and "
+            f"refine={refine.name!r} with {refine.skeleton.name!r}"
+        )
+
+
+def _check_maps_needed(network: Network, settings: Settings) -> None:
+    """Exported models that decode by themselves give no maps, which some settings work on."""
+    needing = [name for name in ("flip", "several", "smooth") if getattr(settings, name)]
+    if decode_of(network) != "none" and needing:
+        raise ValueError(
+            f"{needing[0]!r} works on maps: export the model with decode='none' for it. "
+            f"Received: {needing[0]}=True for {network.name!r} with decode={decode_of(network)!r}"
+        )
+
+
+def decode_of(network: Network) -> str:
+    """How much of the decoding is inside a network: `"none"`, `"peaks"` or `"poses"`."""
+    return getattr(network, "decode", "none")
+
+
+def _knows_sides(network: Network) -> bool:
+    permutation = network.skeleton.flip_permutation
+    return permutation != tuple(range(len(permutation)))
+
+
+def estimate(
+    network: Network,
+    images: Sequence[np.ndarray],
+    settings: Settings,
+    boxes: Sequence[np.ndarray] | None = None,
+    refine: Network | None = None,
+) -> list[Poses]:
+    """People in images.
+
+    Args:
+        network: `Network`.
+        images: sequence of uint8 RGB arrays of shape `(H, W, 3)`, of any sizes.
+        settings: `Settings`.
+        refine: `Network` for one person each, or None. It looks again at everyone whom the first network found, cut
+            out by the box around their joints; of the two the one with the higher score is kept.
+        boxes: sequence of float arrays of shape `(N, 4)`, or None. For networks that take one person each: the left,
+            top, right and bottom of the persons in each image. None: the whole image is one person.
+
+    Returns:
+        List of `Poses`, one per image, in its pixels: the best people first, or, with boxes, in their order.
+
+    Raises:
+        ValueError: if the settings or boxes do not fit the network.
+    """
+    if boxes is not None:
+        if network.family == "efficienthrnet":
+            raise ValueError("EfficientHRNet finds people by itself. Received: boxes")
+        if len(boxes) != len(images):
+            raise ValueError(f"Boxes are given per image. Received: {len(boxes)} for {len(images)} images")
+        people = [_in_boxes(network, image, here, settings) for image, here in zip(images, boxes, strict=True)]
+    else:
+        groups_maps = network.family == "efficienthrnet" and decode_of(network) == "none"
+        estimator = _bottom_up if groups_maps else _letterboxed
+        least = network.min_score if settings.min_score is None else settings.min_score
+        people = estimator(network, images, settings)
+        if refine is not None:
+            people = [_refined(poses, image, refine, settings) for poses, image in zip(people, images, strict=True)]
+        people = [_best(poses, settings.max_people, least) for poses in people]
+    return [_inside(poses, image) for poses, image in zip(people, images, strict=True)]
+
+
+def _refined(poses: Poses, image: np.ndarray, network: Network, settings: Settings) -> Poses:
+    """Everyone placed anew in their own crop, where that makes them surer."""
+    poses = _best(poses, settings.max_people, 0.0)
+    boxes = np.array([_box_of_joints(person.keypoints[0]) for person in poses]).reshape(-1, 4)
+    sized = (boxes[:, 2:] - boxes[:, :2] >= SMALLEST_REFINED).all(axis=1)
+    anew = _in_boxes(network, image, boxes[sized], replace(settings, flip=False, several=False))
+    keypoints, scores = poses.keypoints.copy(), poses.scores.copy()
+    rows = np.flatnonzero(sized)[anew.scores > scores[sized]]
+    better = anew.scores > scores[sized]
+    keypoints[rows], scores[rows] = anew.keypoints[better], anew.scores[better]
+    return replace(poses, keypoints=keypoints, scores=scores)
+
+
+def _box_of_joints(keypoints: np.ndarray) -> np.ndarray:
+    """The box of a person of whom joints are known: joints end before heads, hands and feet do."""
+    seen = keypoints[keypoints[:, 2] > SEEN, :2] if (keypoints[:, 2] > SEEN).sum() > 1 else keypoints[:, :2]
+    low, high = seen.min(axis=0), seen.max(axis=0)
+    margin = JOINT_BOX_MARGIN * np.maximum(high - low, (high - low).max() / 3)
+    return np.concatenate([low - margin, high + margin])
+
+
+def _best(poses: Poses, max_people: int, min_score: float) -> Poses:
+    """The best people, best first."""
+    order = np.argsort(-poses.scores, kind="stable")[:max_people]
+    return poses[order[poses.scores[order] >= min_score]]
+
+
+def _inside(poses: Poses, image: np.ndarray) -> Poses:
+    """No joint outside the image: networks see padding too, and sometimes find joints there."""
+    height, width = image.shape[:2]
+    keypoints = poses.keypoints.copy()
+    keypoints[..., :2] = np.clip(keypoints[..., :2], 0, (width, height))
+    return replace(poses, keypoints=keypoints, image_size=(width, height))
+
+
+def _bottom_up(network: Network, images: Sequence[np.ndarray], settings: Settings) -> list[Poses]:
+    return [_grouped(network, image, settings) for image in images]
+
+
+def _grouped(network: Network, image: np.ndarray, settings: Settings) -> Poses:
+    """EfficientHRNet on one image: at every scale, as it is and mirrored; then associative embedding."""
+    height, width = image.shape[:2]
+    geometries = {scale: _bottom_up_geometry(network, width, height, scale, settings) for scale in settings.scales}
+    outputs = []
+    for scale, geometry in geometries.items():
+        warped = geometry.warp(image)
+        batch = np.stack([warped, warped[:, ::-1]]) if settings.flip else warped[None]
+        maps = network(batch)
+        for index in range(len(batch)):
+            named = {name: maps[name][index] for name in ("heatmaps_4", "tags_4", "heatmaps_2")}
+            outputs.append(NetworkOutputs(**named, scale=scale, flipped=bool(index)))
+    geometry = geometries[1.0 if 1.0 in geometries else settings.scales[0]]
+    size = geometry.resized_width, geometry.resized_height
+    if settings.protocol == "fast":
+        # Half resolution for the heatmaps; everything else follows from their size.
+        size = size[0] // 2, size[1] // 2
+    heatmaps, tags = _maps_to_group(outputs, size, network, settings)
+    poses = decode.associative(
+        heatmaps, tags, skeleton=network.skeleton, protocol=settings.protocol, max_people=settings.max_people
+    )
+    return _to_image(poses, geometry)
+
+
+def _maps_to_group(
+    outputs: list[NetworkOutputs], size: tuple[int, int], network: Network, settings: Settings
+) -> tuple[np.ndarray, np.ndarray]:
+    if settings.protocol == "fast" and not settings.flip:
+        (only,) = outputs
+        return decode.average_strides(only.heatmaps_4, only.heatmaps_2), only.tags_4
+    return decode.aggregate(outputs, size=size, flip_permutation=network.skeleton.flip_permutation)
+
+
+def _bottom_up_geometry(network: Network, width: int, height: int, scale: float, settings: Settings) -> Geometry:
+    if not network.any_size:
+        return decode.letterbox_geometry(width, height, *network.input_size[::-1])
+    return decode.resize_geometry(width, height, min(network.input_size), scale, min(settings.scales))
+
+
+def _letterboxed(network: Network, images: Sequence[np.ndarray], settings: Settings) -> list[Poses]:
+    """Networks for one person, and those that find people by themselves: the whole image, fitted into the input."""
+    geometries = [whole_geometry(network, image) for image in images]
+    return _placed(network, images, geometries, settings)
+
+
+def _in_boxes(network: Network, image: np.ndarray, boxes: np.ndarray, settings: Settings) -> Poses:
+    """Networks for one person, each person cut out by its box."""
+    boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
+    if not np.isfinite(boxes).all() or (boxes[:, 2:] <= boxes[:, :2]).any():
+        raise ValueError(
+            f"A box is left, top, right, bottom, with right > left, bottom > top. Received: {boxes.tolist()}"
+        )
+    if not len(boxes):
+        return Poses.empty(network.skeleton)
+    geometries = [box_geometry(network, box) for box in boxes]
+    people = _placed(network, [image] * len(boxes), geometries, replace(settings, several=False))
+    keypoints = np.concatenate([person.keypoints for person in people])
+    return Poses(keypoints, np.concatenate([person.scores for person in people]), network.skeleton)
+
+
+def whole_geometry(network: Network, image: np.ndarray) -> Geometry:
+    """How an image is fitted into an input of fixed size."""
+    height, width = network.input_size
+    return decode.letterbox_geometry(image.shape[1], image.shape[0], width, height)
+
+
+def box_geometry(network: Network, box: np.ndarray) -> Geometry:
+    """How a person is cut out for a network: its box, a little larger, about its middle."""
+    height, width = network.input_size
+    sides = np.maximum(box[2:] - box[:2], 1)
+    pixels = BOX_PADDING * max(sides[0] / width, sides[1] / height)
+    center = tuple((box[:2] + box[2:]) / 2)
+    return Geometry.of_region(width, height, center, (width * pixels, height * pixels))
+
+
+def _placed(
+    network: Network, images: Sequence[np.ndarray], geometries: Sequence[Geometry], settings: Settings
+) -> list[Poses]:
+    batch = np.stack([geometry.warp(image) for geometry, image in zip(geometries, images, strict=True)])
+    maps = network(batch)
+    if settings.flip:
+        maps = _averaged(maps, network(batch[:, :, ::-1]), network)
+    people = [
+        _decoded(network, {name: values[index] for name, values in maps.items()}, settings)
+        for index in range(len(images))
+    ]
+    return [_to_image(poses, geometry) for poses, geometry in zip(people, geometries, strict=True)]
+
+
+def _averaged(maps: dict[str, np.ndarray], flipped: dict[str, np.ndarray], network: Network) -> dict[str, np.ndarray]:
+    upright = flipped["heatmaps"][:, :, ::-1, list(network.skeleton.flip_permutation)]
+    if network.family == "efficientpose_nas":
+        # Strided maps of a mirrored image lie one pixel off; the paper moves them before averaging.
+        upright = np.concatenate([upright[:, :, :1], upright[:, :, :-1]], axis=2)
+    return {**maps, "heatmaps": (maps["heatmaps"] + upright) / 2}
+
+
+def _decoded(network: Network, maps: dict[str, np.ndarray], settings: Settings) -> Poses:
+    """People in one network input, in its pixels."""
+    return _DECODERS[network.family, decode_of(network)](network, maps, settings)
+
+
+def _from_full_maps(network: Network, maps: dict[str, np.ndarray], settings: Settings) -> Poses:
+    """EfficientPose: one person where the full-resolution heatmaps are highest, or several by their limbs."""
+    skeleton = network.skeleton
+    if not settings.several:
+        return decode.single_person(maps["heatmaps"], skeleton=skeleton, smooth=settings.smooth)
+    if "pafs" not in maps:
+        raise ValueError(f"Several people need part affinity fields, which {network.name!r} does not give.")
+    poses = decode.pafs(maps["heatmaps_fine"], maps["pafs"], skeleton=skeleton, max_people=settings.max_people)
+    return poses.resized((PAF_STRIDE, PAF_STRIDE))
+
+
+def _from_coarse_maps(network: Network, maps: dict[str, np.ndarray], settings: Settings) -> Poses:
+    """EfficientPose-A/B/C: one person from heatmaps at a quarter of the input's size."""
+    return decode.single_person(maps["heatmaps"], skeleton=network.skeleton, refine="quarter").resized((4, 4))
+
+
+def _from_peaks(network: Network, maps: dict[str, np.ndarray], settings: Settings) -> Poses:
+    return best_peaks(maps["peaks"], network.skeleton, network.input_size)
+
+
+def _from_grouped_peaks(network: Network, maps: dict[str, np.ndarray], settings: Settings) -> Poses:
+    return grouped_peaks(maps["peaks"], network.skeleton, network.input_size, settings.max_people)
+
+
+def _from_person(network: Network, maps: dict[str, np.ndarray], settings: Settings) -> Poses:
+    return one_person(maps["poses"], network.skeleton, network.input_size)
+
+
+def _from_people(network: Network, maps: dict[str, np.ndarray], settings: Settings) -> Poses:
+    return several_people(maps["poses"], network.skeleton, network.input_size)
+
+
+_DECODERS: dict[tuple[str, str], Callable[[Network, dict[str, np.ndarray], Settings], Poses]] = {
+    ("efficientpose", "none"): _from_full_maps,
+    ("efficientpose", "peaks"): _from_peaks,
+    ("efficientpose", "poses"): _from_person,
+    ("efficientpose_nas", "none"): _from_coarse_maps,
+    ("efficientpose_nas", "peaks"): _from_peaks,
+    ("efficientpose_nas", "poses"): _from_person,
+    ("efficienthrnet", "peaks"): _from_grouped_peaks,
+    ("efficienthrnet", "poses"): _from_people,
+}
+"""By family and by how much is decoded inside the network. EfficientHRNet's maps need more: see `_grouped`."""
+
+
+def _to_image(poses: Poses, geometry: Geometry) -> Poses:
+    factor = 1 / geometry.factor
+    return poses.resized((factor, factor), tuple(geometry.inverse[:, 2]))

@@ -1,0 +1,190 @@
+"""One object for images, batches, folders, videos and cameras."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from keras_ehrnet import runtime
+from keras_ehrnet.images import ImageError, list_images, read_image
+from keras_ehrnet.poses import Poses
+from keras_ehrnet.prediction.pipeline import Settings, check_refining, check_settings, estimate
+from keras_ehrnet.prediction.video import VideoReport, is_video, process
+from keras_ehrnet.runtime.network import Network
+from keras_ehrnet.skeletons import Skeleton
+from keras_ehrnet.weights import registry
+
+if TYPE_CHECKING:
+    import keras
+
+Image = str | os.PathLike | np.ndarray
+BATCH_SIZE = 8
+
+
+@dataclass(frozen=True)
+class FileResult:
+    """What became of one image file.
+
+    Args:
+        path: Path of the file.
+        poses: `Poses`, or None where the file could not be read.
+        error: str, or None. Why not.
+    """
+
+    path: Path
+    poses: Poses | None
+    error: str | None = None
+
+
+class PosePredictor:
+    """Finds people, whatever the network and wherever the images come from.
+
+    Args:
+        network: `Network`, as `keras_ehrnet.runtime.load` gives it, or a `keras.Model` of this package.
+        refine: `Network` for one person at a time, or None. It places the joints of everyone whom the first network
+            finds anew, in a crop each; of the two the one with the higher score is kept.
+        settings: keyword arguments of `keras_ehrnet.prediction.Settings`: `protocol`, `flip`, `scales`, `several`,
+            `smooth`, `max_people`, `min_score`.
+
+    Example:
+        >>> import numpy as np, keras_ehrnet as ke
+        >>> predictor = ke.PosePredictor(ke.EfficientPose("RT"))
+        >>> predictor(np.zeros((480, 640, 3), np.uint8)).keypoints.shape
+        (1, 16, 3)
+    """
+
+    def __init__(
+        self, network: Network | keras.Model, *, refine: Network | keras.Model | None = None, **settings: object
+    ) -> None:
+        self.network = network if hasattr(network, "family") else runtime.load(network)
+        self.refine = refine if refine is None or hasattr(refine, "family") else runtime.load(refine)
+        self.settings = Settings(**settings)
+        check_settings(self.network, self.settings)
+        check_refining(self.network, self.refine)
+
+    @classmethod
+    def load(
+        cls,
+        source: str | Path | keras.Model | None = None,
+        *,
+        weights: object = None,
+        skeleton: Skeleton | None = None,
+        input_size: tuple[int, int] | None = None,
+        refine: str | Path | keras.Model | None = None,
+        **settings: object,
+    ) -> PosePredictor:
+        """A predictor from a model of the papers by name, from a file, or from a model in hand.
+
+        Args:
+            source: name such as `"efficientpose-rt"` or `"h-2"`, path of a `.keras`, `.tflite` or `.onnx` file, or
+                `keras.Model`. None: the best of the package's own weights, `weights.DEFAULT`, through LiteRT, which
+                then also look again at everyone they find, as `refine` does.
+            weights: what `keras_ehrnet.weights.load` takes; None: for a name, the published weights.
+            skeleton: `Skeleton`, or None for the one that fits the number of keypoints.
+            input_size: tuple (height, width) in pixels, or None for the model's own.
+            refine: what `source` may be, or None: a second network that places everyone anew, see the class.
+            settings: see the class.
+
+        Returns:
+            `PosePredictor`.
+
+        Raises:
+            ValueError: if there is no such model, file or weights.
+        """
+        if source is None:
+            source, refine = registry.DEFAULT, refine or registry.DEFAULT
+        network = runtime.load(source, weights=weights, skeleton=skeleton, input_size=input_size)
+        second = None if refine is None else network if refine == source else runtime.load(refine)
+        return cls(network, refine=second, **settings)
+
+    def __call__(
+        self, images: Image | Sequence[Image], boxes: np.ndarray | Sequence[np.ndarray] | None = None
+    ) -> Poses | list[Poses]:
+        """People in one image, or in several.
+
+        Args:
+            images: the path of an image, an array of shape `(H, W, 3)` (uint8 or float in [0, 255], RGB); or a list of
+                these, an array of shape `(B, H, W, 3)`, a folder, or a pattern such as `"photos/*.jpg"`, of which
+                files that cannot be read are left out with a warning (`files` tells which). Videos: see `video`.
+            boxes: float array of shape `(N, 4)`, or a list of them for several images. For networks that take one
+                person each: left, top, right, bottom of every person, in pixels.
+
+        Returns:
+            `Poses` for one image; for several, a list of them.
+
+        Raises:
+            ImageError: if an image cannot be read.
+            FileNotFoundError: if there is no such file.
+        """
+        _refuse_videos(images)
+        if _is_several(images) and isinstance(images, (str, os.PathLike)):
+            return self._folder(images)
+        if _is_several(images):
+            listed = list(images)
+            return [poses for batch, here in _batches(listed, boxes) for poses in self._batch(batch, here)]
+        return self._batch([images], None if boxes is None else [boxes])[0]
+
+    def _batch(self, sources: Sequence[Image], boxes: Sequence[np.ndarray] | None = None) -> list[Poses]:
+        images = [read_image(source) for source in sources]
+        people = estimate(self.network, images, self.settings, boxes, self.refine)
+        return [replace(poses, image=image) for poses, image in zip(people, images, strict=True)]
+
+    def _folder(self, place: str | os.PathLike) -> list[Poses]:
+        results = list(self.files(list_images(place)))
+        failed = [result for result in results if result.poses is None]
+        if failed:
+            warnings.warn(
+                f"{len(failed)} of {len(results)} files left out: {failed[0].error}", UserWarning, stacklevel=3
+            )
+        return [result.poses for result in results if result.poses is not None]
+
+    def files(self, paths: Iterable[str | Path]) -> Iterator[FileResult]:
+        """People in image files, one after the other; a file that cannot be read does not stop the others.
+
+        Args:
+            paths: iterable of paths of image files.
+
+        Yields:
+            `FileResult`, in the order of the paths.
+        """
+        for path in map(Path, paths):
+            try:
+                yield FileResult(path, self._batch([path])[0])
+            except (ImageError, OSError) as error:
+                yield FileResult(path, None, str(error))
+
+    def video(self, source: str | Path | int, **options: object) -> VideoReport:
+        """People in every frame of a video file or camera; options as of `prediction.video.process`."""
+        return process(self.network, self.settings, source, refine=self.refine, **options)
+
+    def __repr__(self) -> str:
+        height, width = self.network.input_size
+        return f"PosePredictor({self.network.name}, {self.network.skeleton.name}, input {width}x{height})"
+
+
+def _refuse_videos(images: object) -> None:
+    if is_video(images):
+        raise ValueError(f"Videos and cameras are read by predictor.video(source). Received: {images!r}")
+
+
+def _is_several(images: Image | Sequence[Image]) -> bool:
+    if isinstance(images, (str, os.PathLike)):
+        return Path(images).is_dir() or (not Path(images).exists() and any(sign in str(images) for sign in "*?["))
+    return not isinstance(images, np.ndarray) or images.ndim == 4
+
+
+def _batches(
+    images: Sequence[Image], boxes: Sequence[np.ndarray] | None
+) -> Iterator[tuple[list[Image], list[np.ndarray] | None]]:
+    if boxes is not None and len(boxes) != len(images):
+        raise ValueError(f"Boxes are given per image. Received: {len(boxes)} for {len(images)} images")
+    for start in range(0, len(images), BATCH_SIZE):
+        end = start + BATCH_SIZE
+        yield list(islice(images, start, end)), None if boxes is None else list(boxes[start:end])

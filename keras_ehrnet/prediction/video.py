@@ -1,0 +1,349 @@
+"""Videos and cameras: frames are read, looked at, drawn and written in threads of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import cv2
+import numpy as np
+
+from keras_ehrnet import draw
+from keras_ehrnet.poses import Poses
+from keras_ehrnet.prediction.pipeline import Settings, estimate
+from keras_ehrnet.prediction.tracking import Smoother, Tracker
+from keras_ehrnet.runtime.network import Network
+from keras_ehrnet.support.files import partial_path, settle
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+QUEUE_LENGTH = 8
+CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".mkv": "mp4v", ".mov": "mp4v"}
+
+
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v")
+
+
+class VideoError(ValueError):
+    """A video that cannot be opened or written."""
+
+
+@dataclass(frozen=True)
+class VideoReport:
+    """What was done with a video.
+
+    Args:
+        frames: int. Frames looked at.
+        announced: int or None. Frames that the file's header promises; None for cameras.
+        persons: int. Persons found, over all frames.
+        frame_rate: float. Of the video, in frames per second.
+        seconds: float. Time it took.
+        frames_per_second: float. Frames looked at per second, once the first was done.
+        output: Path or None. The video with people drawn in it.
+        poses: Path or None. The people, one line of JSON per frame.
+        problem: str or None. Why the video ended before its header says.
+    """
+
+    frames: int
+    announced: int | None
+    persons: int
+    frame_rate: float
+    seconds: float
+    frames_per_second: float
+    output: Path | None
+    poses: Path | None
+    problem: str | None
+
+
+def is_video(source: object) -> bool:
+    """Whether a source is the number of a camera or named like a video."""
+    text = str(source)
+    return isinstance(source, (int, str, os.PathLike)) and (text.isdigit() or text.lower().endswith(VIDEO_SUFFIXES))
+
+
+def process(
+    network: Network,
+    settings: Settings,
+    source: str | Path | int,
+    *,
+    output: str | Path | None = None,
+    poses: str | Path | None = None,
+    smooth: bool = False,
+    track: bool = False,
+    threshold: float = 0.2,
+    max_frames: int | None = None,
+    on_frame: Callable[[int, np.ndarray, Poses], None] | None = None,
+    progress: bool = True,
+    refine: Network | None = None,
+) -> VideoReport:
+    """People in every frame of a video.
+
+    Args:
+        network: `keras_ehrnet.runtime.Network`.
+        settings: `keras_ehrnet.prediction.Settings`.
+        source: path of a video file, or number of a camera.
+        output: path or None. Where to write the video with people drawn in it (`.mp4`, `.avi`, `.mkv`, `.mov`); its
+            frame rate is the source's.
+        poses: path or None. Where to write the people: a line of JSON per frame, with `frame`, `seconds`, `persons`.
+        smooth: bool. Whether to smooth coordinates over time (one-euro filter); tracks too.
+        track: bool. Whether to give persons identities.
+        threshold: float. Joints with a score below it are not drawn.
+        max_frames: int or None. Stop after so many frames.
+        on_frame: callable or None. Called with frame number, RGB frame and `Poses`.
+        progress: bool. Whether to show a progress bar.
+        refine: `keras_ehrnet.runtime.Network` for one person at a time, or None: places everyone found anew.
+
+    Returns:
+        `VideoReport`. If the video ends early or has broken frames, or is interrupted from the keyboard, what was done
+        is kept and `problem` says so; it is kept, too, where an error ends it.
+
+    Raises:
+        VideoError: if the video cannot be opened, or the output cannot be written.
+    """
+    if max_frames is not None and max_frames < 1:
+        raise VideoError(f"max_frames must be at least 1. Received: max_frames={max_frames}")
+    with ExitStack() as stack:
+        reader = stack.enter_context(_Reader(source))
+        sink = stack.enter_context(_Sink(output, poses, reader, threshold))
+        tracker = Tracker() if track or smooth else None
+        smoother = Smoother(reader.frame_rate) if smooth else None
+        bar = stack.enter_context(_progress_bar()) if progress else None
+        total = min(filter(None, (reader.announced, max_frames)), default=None)
+        task = bar.add_task("frames", total=total) if bar else None
+        frames = persons = 0
+        interrupted = False
+        started = first = time.perf_counter()
+        # A drain at exit hands the reader thread back even if the network fails.
+        ahead = stack.enter_context(_Ahead(reader.frames(max_frames)))
+        try:
+            for frame in ahead:
+                (people,) = estimate(network, [frame], settings, refine=refine)
+                people = tracker(people) if tracker else people
+                people = smoother(people) if smoother else people
+                sink.put(frames, frame, people)
+                if on_frame:
+                    on_frame(frames, frame, people)
+                frames += 1
+                persons += len(people)
+                # The network is made ready for the first frame: that says nothing about the rate.
+                first = first if frames > 1 else time.perf_counter()
+                if bar:
+                    bar.advance(task)
+        except KeyboardInterrupt:
+            # The usual end of a recording from a camera.
+            interrupted = True
+        sink.finish()
+        finished = time.perf_counter()
+    return VideoReport(
+        frames=frames,
+        announced=reader.announced,
+        persons=persons,
+        frame_rate=reader.frame_rate,
+        seconds=finished - started,
+        frames_per_second=(frames - 1) / (finished - first) if frames > 1 else 0.0,
+        output=Path(output) if output else None,
+        poses=Path(poses) if poses else None,
+        problem=f"Interrupted after frame {frames}." if interrupted else _problem(frames, reader.announced, max_frames),
+    )
+
+
+def _problem(frames: int, announced: int | None, max_frames: int | None) -> str | None:
+    expected = min(filter(None, (announced, max_frames)), default=None)
+    if expected is None or frames >= expected:
+        return None
+    return f"The video ends early or has broken frames: {frames} of the {announced} that its header promises were read."
+
+
+def _progress_bar() -> Progress:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class FrameRate(ProgressColumn):
+        def render(self, task: Any) -> Text:
+            return Text(f"{task.speed:.1f} frames/s" if task.speed else "")
+
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), FrameRate(), TimeRemainingColumn()
+    )
+
+
+class _Reader:
+    """An opened video or camera."""
+
+    def __init__(self, source: str | Path | int) -> None:
+        is_camera = isinstance(source, int) or (isinstance(source, str) and source.isdigit())
+        if not is_camera and not Path(source).is_file():
+            raise VideoError(f"There is no such video file. Received: {source}")
+        self._capture = cv2.VideoCapture(int(source) if is_camera else str(source))
+        if not self._capture.isOpened():
+            what = "camera cannot be opened" if is_camera else "file is not a video that can be read"
+            raise VideoError(f"This {what}. Received: {source}")
+        count = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        self.announced = count if count > 0 and not is_camera else None
+        rate = float(self._capture.get(cv2.CAP_PROP_FPS))
+        self._path = None if is_camera else Path(source)
+        self.frame_rate = rate if np.isfinite(rate) and rate > 0 else 25.0
+        self.size = (
+            int(self._capture.get(cv2.CAP_PROP_FRAME_WIDTH)),
+            int(self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT)),
+        )
+
+    def __enter__(self) -> _Reader:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._capture.release()
+
+    def refuse_overwriting(self, path: Path) -> None:
+        if self._path is not None and path.exists() and path.samefile(self._path):
+            raise VideoError(f"The result would overwrite the video it is made from. Received: {path}")
+
+    def frames(self, limit: int | None) -> Iterator[np.ndarray]:
+        count = 0
+        while limit is None or count < limit:
+            success, frame = self._capture.read()
+            if not success or frame is None:
+                return
+            count += 1
+            yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB, dst=frame)
+
+
+class _Ahead:
+    """An iterator whose items are made in a thread, some ahead of their use."""
+
+    def __init__(self, items: Iterator[Any]) -> None:
+        self._queue: queue.Queue = queue.Queue(QUEUE_LENGTH)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(items,), daemon=True)
+
+    def __enter__(self) -> Iterator[Any]:
+        self._thread.start()
+        return self._items()
+
+    def __exit__(self, *exception: object) -> None:
+        self._stop.set()
+        while self._thread.is_alive():
+            with suppress(queue.Empty):
+                self._queue.get(timeout=0.05)
+
+    def _run(self, items: Iterator[Any]) -> None:
+        try:
+            for item in items:
+                self._queue.put(item)
+                if self._stop.is_set():
+                    return
+        except Exception as error:  # Handed to the thread that waits for the next item.
+            self._queue.put(error)
+        self._queue.put(None)
+
+    def _items(self) -> Iterator[Any]:
+        while (item := self._queue.get()) is not None:
+            if isinstance(item, Exception):
+                raise item
+            yield item
+
+
+class _Sink:
+    """Writes the drawn video and the lines of JSON in a thread.
+
+    The files get their names when they are closed: with all frames, or, if something goes wrong, with those done.
+    """
+
+    def __init__(self, output: str | Path | None, poses: str | Path | None, reader: _Reader, threshold: float) -> None:
+        self._output, self._poses = (Path(path) if path else None for path in (output, poses))
+        self._written = 0
+        self._partials = {path: partial_path(path) for path in filter(None, (self._output, self._poses))}
+        for path in self._partials:
+            reader.refuse_overwriting(path)
+        self._threshold, self._rate = threshold, reader.frame_rate
+        self._lines = _open_lines(self._poses, self._partials[self._poses]) if self._poses else None
+        self._video = self._opened_video(reader) if self._output else None
+        self._queue: queue.Queue = queue.Queue(QUEUE_LENGTH)
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def _opened_video(self, reader: _Reader) -> cv2.VideoWriter:
+        try:
+            return _open_video(self._output, self._partials[self._output], reader)
+        except VideoError:
+            if self._lines:
+                self._lines.close()
+                self._partials[self._poses].unlink()
+            raise
+
+    def __enter__(self) -> _Sink:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._close()
+        for path, partial in self._partials.items():
+            if partial.exists() and self._written:
+                settle(partial, path)
+            partial.unlink(missing_ok=True)
+
+    def put(self, number: int, frame: np.ndarray, people: Poses) -> None:
+        if self._error:
+            raise VideoError(f"The results cannot be written: {self._error}") from self._error
+        self._queue.put((number, frame, people))
+
+    def finish(self) -> None:
+        """Waits for the last frame."""
+        self._close()
+        if self._error:
+            raise VideoError(f"The results cannot be written: {self._error}") from self._error
+
+    def _close(self) -> None:
+        if self._thread.is_alive():
+            self._queue.put(None)
+            self._thread.join()
+        if self._video:
+            self._video.release()
+        if self._lines:
+            self._lines.close()
+
+    def _run(self) -> None:
+        while (item := self._queue.get()) is not None:
+            if self._error:
+                continue
+            try:
+                self._write(*item)
+            except Exception as error:  # Told by the next `put`.
+                self._error = error
+
+    def _write(self, number: int, frame: np.ndarray, people: Poses) -> None:
+        if self._lines:
+            line = {"frame": number, "seconds": round(number / self._rate, 4), **people.to_dict()}
+            self._lines.write(json.dumps(line) + "\n")
+        self._written += 1
+        if self._video:
+            drawn = draw.poses(frame, people, threshold=self._threshold)
+            self._video.write(cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR, dst=drawn))
+
+
+def _open_video(path: Path, partial: Path, reader: _Reader) -> cv2.VideoWriter:
+    codec = CODECS.get(path.suffix.lower())
+    if codec is None:
+        raise VideoError(f"Videos are written as one of {', '.join(CODECS)}. Received: {path}")
+    if not path.parent.is_dir():
+        raise VideoError(f"There is no such folder to write to. Received: {path}")
+    writer = cv2.VideoWriter(str(partial), cv2.VideoWriter_fourcc(*codec), reader.frame_rate, reader.size)
+    if not writer.isOpened():
+        raise VideoError(f"The video cannot be written. Received: {path}")
+    return writer
+
+
+def _open_lines(path: Path, partial: Path) -> TextIO:
+    try:
+        return partial.open("w")
+    except OSError as error:
+        raise VideoError(f"The poses cannot be written ({error.strerror}). Received: {path}") from error

@@ -1,0 +1,92 @@
+"""Keras models as networks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from keras_ehrnet import skeletons
+from keras_ehrnet.families import family_of
+from keras_ehrnet.models.variants import VARIANTS
+from keras_ehrnet.skeletons import Skeleton
+from keras_ehrnet.support.files import sha256
+
+if TYPE_CHECKING:
+    import keras
+
+
+class KerasNetwork:
+    """A Keras model behind the interface of `keras_ehrnet.runtime.Network`.
+
+    Args:
+        model: `keras.Model` with preprocessing in its graph, from one of this package's builders.
+        skeleton: `Skeleton`, or None for the one that the number of keypoints suggests.
+        input_size: tuple (height, width), or None for the model's own, or its paper's.
+
+    Raises:
+        ValueError: if the model gives no heatmaps, or its size is not known.
+    """
+
+    def __init__(
+        self, model: keras.Model, skeleton: Skeleton | None = None, input_size: tuple[int, int] | None = None
+    ) -> None:
+        outputs = model.output if isinstance(model.output, dict) else {}
+        heatmaps = outputs.get("heatmaps", outputs.get("heatmaps_4"))
+        if heatmaps is None:
+            raise ValueError(
+                "A pose network has an output named 'heatmaps' or 'heatmaps_4'. "
+                f"Received: model {model.name!r} with outputs {sorted(outputs) or model.output_names}"
+            )
+        self.model = model
+        self.decode = "none"
+        self.min_score = 0.0
+        self.name = model.name
+        self.family = family_of(outputs)
+        self.skeleton = skeleton or skeletons.generic(heatmaps.shape[-1])
+        if self.skeleton.num_joints != heatmaps.shape[-1]:
+            raise ValueError(
+                f"Model {model.name!r} has {heatmaps.shape[-1]} keypoints. "
+                f"Received: skeleton {self.skeleton.name!r} with {self.skeleton.num_joints}"
+            )
+        if not any(layer.name == "preprocessing" for layer in model.layers):
+            raise ValueError(
+                "A predictor passes RGB in [0, 255], which the model must normalise itself: build it with "
+                f"include_preprocessing=True. Received: model {model.name!r}"
+            )
+        own_size = tuple(model.input_shape[1:3])
+        self.any_size = own_size == (None, None)
+        self.input_size = _usual_size(model, own_size) if input_size is None else _checked_size(model, input_size)
+
+    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        outputs = self.model.predict_on_batch(images)
+        return {name: np.asarray(maps, np.float32) for name, maps in outputs.items()}
+
+    def digest(self) -> str:
+        """Checksum of the weights: tells one checkpoint of a model from another."""
+        return sha256(np.ascontiguousarray(weight).tobytes() for weight in self.model.get_weights())
+
+
+STRIDES = {"efficienthrnet": 32, "efficientpose": 8, "efficientpose_nas": 16}
+"""What input sizes must be multiples of."""
+
+
+def _checked_size(model: keras.Model, input_size: tuple[int, int]) -> tuple[int, int]:
+    own, stride = tuple(model.input_shape[1:3]), STRIDES[family_of(model.output)]
+    size = tuple(input_size) if isinstance(input_size, (tuple, list)) else ()
+    if len(size) != 2 or not all(hasattr(side, "__index__") and side > 0 and side % stride == 0 for side in size):
+        raise ValueError(f"input_size is (height, width), multiples of {stride}. Received: {input_size!r}")
+    if any(side not in (None, given) for side, given in zip(own, size, strict=True)):
+        raise ValueError(f"Model {model.name!r} takes images of size {own}. Received: input_size={size}")
+    return size
+
+
+def _usual_size(model: keras.Model, own_size: tuple[int | None, int | None]) -> tuple[int, int]:
+    if None not in own_size:
+        return own_size
+    if model.name in VARIANTS:
+        return VARIANTS[model.name].input_size
+    raise ValueError(
+        f"Model {model.name!r} takes images of any size: say which with input_size=(height, width). "
+        f"Received: input shape {model.input_shape}"
+    )

@@ -1,0 +1,134 @@
+"""Writing files so that whoever reads one sees the old or the whole new one, never a part; and their checksums."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+
+def write_file(path: Path, content: bytes | str) -> None:
+    """Writes a file whole or not at all; what was there before is replaced only by a whole one.
+
+    Raises:
+        OSError: naming the file, if it cannot be written; it is then as it was.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    replace_file(path, lambda file: file.write(data))
+
+
+def replace_file(path: Path, write: Callable[[Any], object]) -> None:
+    """`write_file` for whatever writes into an open file; raises the same."""
+    with _told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as partial, partial.open("wb") as file:
+            write(file)
+
+
+def replace_folder(path: Path, write: Callable[[Path], object]) -> None:
+    """Writes a folder whole or not at all; what was there before is replaced only by a whole one.
+
+    Args:
+        path: Path of the folder.
+        write: callable. Takes the path of a new folder beside it, and fills that.
+
+    Raises:
+        OSError: naming the folder, if it cannot be written; it is then as it was.
+    """
+    partial, previous = partial_path(path), partial_path(path)
+    try:
+        with _told(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write(partial)
+            for file in filter(Path.is_file, partial.rglob("*")):
+                _flush(file)
+            if path.exists():
+                os.rename(path, previous)
+            try:
+                os.rename(partial, path)
+            except BaseException:
+                if previous.exists():
+                    os.rename(previous, path)
+                raise
+    finally:
+        for folder in (partial, previous):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """For whatever opens its file itself: a path to write to, which takes the place of the file at the end.
+
+    After an error, the file is as it was.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from keras_ehrnet.support.files import replacing
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with replacing(Path(folder, "points.txt")) as partial:
+        ...         _ = partial.write_text("1 2")
+        ...     Path(folder, "points.txt").read_text()
+        '1 2'
+    """
+    partial = partial_path(path)
+    try:
+        yield partial
+        settle(partial, path)
+    finally:
+        with suppress(OSError):
+            partial.unlink()
+
+
+def partial_path(path: Path, *, unique: bool = True) -> Path:
+    """Where a file lies until it is whole: hidden, in the same folder.
+
+    Args:
+        path: Path of the file.
+        unique: bool. False for a file that another run goes on with.
+    """
+    mark = f"-{uuid.uuid4().hex[:8]}" if unique else ""
+    # The end of the name stays: it tells Keras and OpenCV the format.
+    return path.with_name(f".part{mark}-{path.name}")
+
+
+def settle(partial: Path, path: Path) -> None:
+    """Gives a file that is whole its name. It is on the disk before: no crash leaves an empty one by that name."""
+    _flush(partial)
+    os.replace(partial, path)
+
+
+def sha256(content: Path | bytes | Iterable[bytes]) -> str:
+    """Checksum of a file, of bytes, or of pieces of them, in hexadecimal digits.
+
+    Example:
+        >>> from keras_ehrnet.support.files import sha256
+        >>> sha256(b"joints") == sha256([b"joi", b"nts"])
+        True
+    """
+    if isinstance(content, Path):
+        with content.open("rb") as file:
+            return sha256(iter(lambda: file.read(1 << 20), b""))
+    digest = hashlib.sha256()
+    for piece in [content] if isinstance(content, bytes) else content:
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise OSError(f"{path} could not be written ({reason}); what was there before is intact.") from error

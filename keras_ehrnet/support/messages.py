@@ -1,0 +1,71 @@
+"""Messages for users: what was received, what was expected, what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from numbers import Real
+
+_EXTRAS = {"onnx": "onnx", "onnxruntime": "onnx", "torch": "torch", "jax": "jax"}
+"""Packages by the extra that installs them; everything else that may be missing is for building, with TensorFlow."""
+
+
+class MissingPackageError(ImportError):
+    """A part of this package needs another one, which is not installed."""
+
+
+def missing_package(error: ModuleNotFoundError, what: str) -> ImportError:
+    """The error to raise where an import failed: what to install, in one sentence.
+
+    Args:
+        error: `ModuleNotFoundError`. What the import raised.
+        what: str. What was asked for.
+
+    Returns:
+        `MissingPackageError`; the error itself where a module of this package is missing.
+
+    Example:
+        >>> from keras_ehrnet.support.messages import missing_package
+        >>> print(missing_package(ModuleNotFoundError(name="keras"), "keras_ehrnet.EfficientPose"))
+        keras_ehrnet.EfficientPose needs keras, which is not installed: run  pip install 'keras-ehrnet[tensorflow]'
+    """
+    package = (error.name or "").partition(".")[0]
+    if package in ("", "keras_ehrnet"):
+        return error
+    extra = _EXTRAS.get(package, "tensorflow")
+    return MissingPackageError(
+        f"{what} needs {package}, which is not installed: run  pip install 'keras-ehrnet[{extra}]'"
+    )
+
+
+def suggestion(received: object, valid: Iterable[object]) -> str:
+    """A sentence that names the valid value nearest to what was received, and all of them.
+
+    Args:
+        received: anything. The value that is not valid.
+        valid: iterable of numbers or of strings. The values that are.
+
+    Returns:
+        str, such as `"Did you mean -2? Valid: -2, -1, 0."`
+
+    Example:
+        >>> from keras_ehrnet.support.messages import suggestion
+        >>> suggestion("RT_LIT", ["RT", "RT_LITE"])
+        "Did you mean 'RT_LITE'? Valid: 'RT', 'RT_LITE'."
+    """
+    valid = list(valid)
+    listed = f"Valid: {', '.join(repr(value) for value in valid)}."
+    near = _nearest(received, valid)
+    return listed if near is None else f"Did you mean {near!r}? {listed}"
+
+
+def _nearest(received: object, valid: list[object]) -> object | None:
+    numbers = [value for value in valid if isinstance(value, Real)]
+    if isinstance(received, Real) and not isinstance(received, bool) and numbers:
+        return min(numbers, key=lambda value: abs(value - received))
+    by_text = {str(value).lower().replace("-", "_"): value for value in valid}
+    text = str(received).lower().replace("-", "_")
+    near = get_close_matches(text, by_text, n=1, cutoff=0.5)
+    if not near and len(text) == 1 and all(len(name) == 1 for name in by_text):
+        near = [min(by_text, key=lambda name: abs(ord(name) - ord(text)))]
+    return by_text[near[0]] if near else None

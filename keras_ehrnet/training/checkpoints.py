@@ -1,0 +1,115 @@
+"""States of a training on the disk, from which it goes on."""
+
+from __future__ import annotations
+
+import zipfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_ehrnet.support.files import replace_file
+
+_SUFFIX = ".npz"
+_POSITION = "epoch"
+
+
+class Checkpoints:
+    """States of a training in a folder, the newest `keep` of them.
+
+    A state is what the next step depends on: all variables of the model, those of its dropouts included, and of the
+    optimizer, with moving averages. A new one is written under another name, flushed to the disk and renamed; only
+    then older ones are deleted.
+
+    Args:
+        folder: where they are.
+        keep: int. How many.
+    """
+
+    def __init__(self, folder: Path, keep: int = 1) -> None:
+        self.folder, self._keep = folder, keep
+
+    def paths(self) -> list[Path]:
+        """All checkpoints, oldest first."""
+        return sorted(self.folder.glob(f"epoch-*{_SUFFIX}"))
+
+    def save(self, model: keras.Model, epochs: int) -> Path:
+        """Saves the state after so many epochs.
+
+        Raises:
+            OSError: saying which checkpoint is the last, if this one cannot be written.
+        """
+        path = self.folder / f"epoch-{epochs:05d}{_SUFFIX}"
+        arrays = {name: keras.ops.convert_to_numpy(variable) for name, variable in _state(model).items()}
+        earlier = [other for other in self.paths() if other != path]
+        try:
+            replace_file(path, lambda file: np.savez(file, **arrays, **{_POSITION: np.int64(epochs)}))
+        except OSError as error:
+            last = f"The last one, {earlier[-1]}, is intact." if earlier else "There is none before it."
+            reason = error.__cause__.strerror or error.__cause__
+            raise OSError(f"The checkpoint {path} could not be written ({reason}). {last}") from error
+        for old in earlier[: len(earlier) + 1 - self._keep]:
+            with suppress(OSError):
+                old.unlink()
+        return path
+
+    def epochs(self) -> int:
+        """Epochs behind the newest checkpoint; 0 where there is none."""
+        paths = self.paths()
+        return int(paths[-1].stem.split("-")[1]) if paths else 0
+
+    def restore(self, model: keras.Model) -> int:
+        """Brings the newest state back, where there is one.
+
+        Returns:
+            int. Number of epochs behind it.
+
+        Raises:
+            ValueError: if the file is damaged, or of another model.
+        """
+        epochs = self.epochs()
+        if epochs:
+            assign_state(model, self.read(model))
+        return epochs
+
+    def read(self, model: keras.Model) -> dict[str, np.ndarray]:
+        """The newest state, of which there must be one, as arrays by name; raises what `restore` does."""
+        path = self.paths()[-1]
+        state = _state(model)
+        try:
+            with np.load(path) as file:
+                arrays = {name: file[name] for name in file.files}
+            del arrays[_POSITION]
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+            raise ValueError(f"The checkpoint is damaged ({error}). Received: {path}") from error
+        for name in (*state, *arrays):
+            here = tuple(state[name].shape) if name in state else None
+            there = arrays[name].shape if name in arrays else None
+            if here != there:
+                raise ValueError(
+                    f"The checkpoint does not fit: {name} has shape {here} in the model. Received: {there} in {path}"
+                )
+        return arrays
+
+
+def empty_state(model: keras.Model) -> dict[str, np.ndarray]:
+    """Arrays like those of a checkpoint, without its values."""
+    return {name: np.zeros(variable.shape, variable.dtype) for name, variable in _state(model).items()}
+
+
+def assign_state(model: keras.Model, arrays: dict[str, np.ndarray]) -> None:
+    """Gives a model and its optimizer the values of a checkpoint."""
+    for name, variable in _state(model).items():
+        variable.assign(arrays[name])
+
+
+def _state(model: keras.Model) -> dict[str, Any]:
+    """Variables by number and last name: whole names count the models that a process has made."""
+    groups = {"model": model.variables, "optimizer": model.optimizer.variables}
+    return {
+        f"{group}/{number:05d}/{variable.path.rpartition('/')[2]}": variable
+        for group, variables in groups.items()
+        for number, variable in enumerate(variables)
+    }

@@ -1,0 +1,73 @@
+"""Two networks: one finds people, the other places each of them anew in a crop."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+import keras_ehrnet as ke
+from keras_ehrnet.skeletons import COCO_17, MPII_16
+
+IMAGE = np.zeros((200, 400, 3), np.uint8)
+
+
+class Stub:
+    """A network for one person that decodes by itself: all joints at given places of its input, with one score."""
+
+    name, family, input_size, any_size, decode, min_score = "stub", "efficientpose_nas", (64, 64), False, "poses", 0.0
+
+    def __init__(self, score: float, low: float = 0.5, high: float = 0.5, skeleton: ke.Skeleton = COCO_17) -> None:
+        self.skeleton, self.seen = skeleton, []
+        places = np.linspace(low, high, skeleton.num_joints)
+        self._joints = np.stack([places, places, np.full_like(places, score)], axis=1).astype(np.float32)
+
+    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        self.seen.append(images)
+        return {"poses": np.broadcast_to(self._joints, (len(images), 1, *self._joints.shape))}
+
+    def digest(self) -> str:
+        return "stub"
+
+
+def test_the_surer_of_both_is_kept() -> None:
+    """Joints of the first spread over the middle of the image; the second puts all in the middle of its crop."""
+    first = Stub(0.4, 0.4, 0.6)
+    coarse = ke.PosePredictor(first)(IMAGE)
+    better = ke.PosePredictor(first, refine=Stub(0.7))(IMAGE)
+    worse = ke.PosePredictor(first, refine=Stub(0.3))(IMAGE)
+    middle = (coarse.keypoints[0, 0, :2] + coarse.keypoints[0, -1, :2]) / 2
+    np.testing.assert_allclose(better.keypoints[0, :, :2], np.tile(middle, (17, 1)), atol=1e-3)
+    assert better.scores[0] == pytest.approx(0.7)
+    np.testing.assert_array_equal(worse.keypoints, coarse.keypoints)
+
+
+def test_whoever_is_unsure_until_looked_at_again_is_found() -> None:
+    first = Stub(0.2, 0.4, 0.6)
+    assert len(ke.PosePredictor(first, min_score=0.5)(IMAGE)) == 0
+    assert len(ke.PosePredictor(first, refine=Stub(0.7), min_score=0.5)(IMAGE)) == 1
+
+
+def test_a_person_of_one_place_and_nobody_are_not_cut_out() -> None:
+    second = Stub(0.9)
+    poses = ke.PosePredictor(Stub(0.4), refine=second)(IMAGE)
+    assert poses.scores[0] == pytest.approx(0.4) and not second.seen
+
+
+def test_video(tmp_path) -> None:
+    writer = cv2.VideoWriter(str(tmp_path / "clip.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 64))
+    for _ in range(3):
+        writer.write(np.zeros((64, 64, 3), np.uint8))
+    writer.release()
+    seen = []
+    predictor = ke.PosePredictor(Stub(0.4, 0.2, 0.8), refine=Stub(0.7))
+    predictor.video(tmp_path / "clip.avi", progress=False, on_frame=lambda number, frame, poses: seen.append(poses))
+    assert [poses.scores[0] for poses in seen] == pytest.approx([0.7] * 3)
+
+
+def test_networks_that_do_not_go_together() -> None:
+    bottom_up = ke.EfficientHRNet(-4, input_shape=(64, 64, 3))
+    with pytest.raises(ValueError, match="one person at a time"):
+        ke.PosePredictor(Stub(0.5), refine=bottom_up)
+    with pytest.raises(ValueError, match="the same joints"):
+        ke.PosePredictor(Stub(0.5), refine=Stub(0.5, skeleton=MPII_16))
