@@ -10,10 +10,11 @@ import threading
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -64,8 +65,32 @@ class ArchiveMember:
         return f"{self.archive}/{self.name}"
 
 
-ImageSource = str | os.PathLike | ArchiveMember | bytes | np.ndarray
+class PillowImage(Protocol):
+    """What is needed of a `PIL.Image.Image`, which this package does without."""
+
+    mode: str
+
+    def convert(self, mode: str) -> Any:
+        """The picture with other channels."""
+
+    def getexif(self) -> Any:
+        """What a camera noted, by number."""
+
+
+ImageSource = str | os.PathLike | ArchiveMember | bytes | np.ndarray | PillowImage
 """What `read_image` takes."""
+
+_ORIENTATION = 0x0112  # Number of the EXIF entry.
+_UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.swapaxes(0, 1),
+    6: lambda pixels: pixels[::-1].swapaxes(0, 1),
+    7: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1),
+    8: lambda pixels: pixels[:, ::-1].swapaxes(0, 1),
+}
+"""What turns a picture upright, by its EXIF orientation."""
 
 
 @lru_cache(maxsize=8)
@@ -83,8 +108,9 @@ def read_image(source: ImageSource) -> np.ndarray:
     pictures that a camera marked as rotated (EXIF) are turned upright.
 
     Args:
-        source: path of a file, `ArchiveMember`, encoded image as bytes, or an array of shape `(H, W)`, `(H, W, 1)`,
-            `(H, W, 3)` or `(H, W, 4)`: uint8, uint16, or float in [0, 255]. Arrays are taken as RGB.
+        source: path of a file, `ArchiveMember`, encoded image as bytes, `PIL.Image.Image`, or an array of shape
+            `(H, W)`, `(H, W, 1)`, `(H, W, 3)` or `(H, W, 4)`: uint8, uint16, or float in [0, 255] (not [0, 1], which
+            is refused). Arrays are taken as RGB.
 
     Returns:
         Uint8 array of shape `(H, W, 3)`. A contiguous uint8 RGB array is not copied.
@@ -104,6 +130,8 @@ def read_image(source: ImageSource) -> np.ndarray:
     """
     if isinstance(source, np.ndarray):
         return _from_array(source)
+    if is_pillow_image(source):
+        return _from_pillow(source)
     data, name = _bytes_of(source)
     if not data:
         raise ImageError(f"The image file is empty. Received: {name}")
@@ -112,14 +140,29 @@ def read_image(source: ImageSource) -> np.ndarray:
             raise ImageError(f"The {what} image is cut short or damaged. Received: {name}")
     try:
         with _quiet_opencv():
-            bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+            bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | _turning(data))
     except cv2.error as error:
         raise ImageError(f"The image cannot be decoded ({error.err or 'OpenCV error'}). Received: {name}") from error
+    if bgr is None or (_CUTS_FLOATS and data.startswith(_TIFF)):
+        _refuse_other_numbers(data, name)
     if bgr is None:
         known = _looks_like_image(data[:16])
         problem = "The image is cut short or damaged." if known else "This is not an image of a known format."
         raise ImageError(f"{problem} Received: {name}")
-    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=bgr)
+    rgb = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=bgr)
+    return _upright(rgb, _webp_orientation(data)) if _is_webp(data) else rgb
+
+
+def is_pillow_image(source: object) -> bool:
+    """Whether something is a `PIL.Image.Image`, told without Pillow."""
+    # Asked of the class: of the picture itself, the last one would read its file.
+    return all(hasattr(type(source), name) for name in ("mode", "convert", "getexif", "__array_interface__"))
+
+
+def is_one_image(source: object) -> bool:
+    """Whether `read_image` takes something as one image, rather than its items as several."""
+    single = (str, os.PathLike, ArchiveMember, bytes, bytearray, memoryview)
+    return isinstance(source, single) or (isinstance(source, np.ndarray) and source.ndim < 4) or is_pillow_image(source)
 
 
 def is_image_file(path: str | os.PathLike) -> bool:
@@ -238,7 +281,8 @@ def _bytes_of(source: ImageSource) -> tuple[bytes, str]:
         source = Path(source)
     elif not isinstance(source, ArchiveMember):
         raise TypeError(
-            f"An image is given as a path, a member of an archive, bytes or an array. Received: {type(source).__name__}"
+            "An image is given as a path, a member of an archive, bytes, an array or a PIL image. "
+            f"Received: {type(source).__name__}"
         )
     try:
         return source.read_bytes(), str(source)
@@ -262,8 +306,48 @@ def _from_array(array: np.ndarray) -> np.ndarray:
     if kind == "f":
         if not np.isfinite(pixels).all():
             raise ImageError(f"An image array must be finite. Received: NaN or infinity in shape {array.shape}")
+        _refuse_normalised(pixels)
         return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
     return np.ascontiguousarray(pixels)
+
+
+def _refuse_normalised(pixels: np.ndarray) -> None:
+    """Other libraries keep images in [0, 1] or normalised: here, those would be all but black."""
+    lowest, highest = float(pixels.min()), float(pixels.max())
+    if pixels.any() and (highest <= 1 or (lowest < -1 and highest < 3)):
+        raise ImageError(
+            "A float image array has values in [0, 255]: multiply one in [0, 1] by 255, and pass one that was "
+            f"normalised as it was before. Received: {pixels.dtype} in [{lowest:.3g}, {highest:.3g}]"
+        )
+
+
+def _from_pillow(source: PillowImage) -> np.ndarray:
+    try:
+        # Pillow itself would cut off what does not fit into 8 bits.
+        wide = source.mode.startswith(("I", "F"))
+        pixels = np.asarray(source if wide else source.convert("RGB"))
+        orientation = source.getexif().get(_ORIENTATION, 1)
+    except (OSError, SyntaxError) as error:
+        raise ImageError(f"The PIL image cannot be read ({error}). Received: {source!r}") from error
+    if pixels.dtype.kind == "u":
+        pixels = pixels.astype(pixels.dtype.newbyteorder("="))
+    return _upright(_from_array(pixels), orientation)
+
+
+def _upright(rgb: np.ndarray, orientation: int) -> np.ndarray:
+    turn = _UPRIGHT.get(orientation)
+    return rgb if turn is None else np.ascontiguousarray(turn(rgb))
+
+
+def _refuse_other_numbers(data: bytes, name: str) -> None:
+    """An intact file may hold pixels that are no colours: distances, or light in units of its own."""
+    with suppress(cv2.error), _quiet_opencv():
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        if pixels is not None and pixels.dtype not in (np.uint8, np.uint16):
+            raise ImageError(
+                "Images have 8 or 16 bits per channel: scale its values to [0, 255] and save it with 8. "
+                f"Received: {pixels.dtype} in {name}"
+            )
 
 
 # Decoders fill what is missing of a truncated file with grey, or write to the terminal: so look for the end first.
@@ -302,16 +386,57 @@ def _png_is_whole(data: bytes) -> bool:
     return False
 
 
+# OpenCV turns every other format upright; WebP only from version 5 on.
+
+
+def _is_webp(data: bytes) -> bool:
+    return data[:4] == b"RIFF" and data[8:12] == b"WEBP"
+
+
+def _turning(data: bytes) -> int:
+    """Flag for OpenCV: whether it leaves the turning to us."""
+    return cv2.IMREAD_IGNORE_ORIENTATION if _is_webp(data) else 0
+
+
+def _webp_orientation(data: bytes) -> int:
+    """Follows the chunks to the EXIF one."""
+    position = 12
+    while position + 8 <= len(data):
+        name, length = struct.unpack_from("<4sI", data, position)
+        if name == b"EXIF":
+            return _exif_orientation(data[position + 8 : position + 8 + length])
+        position += 8 + length + length % 2
+    return 1
+
+
+def _exif_orientation(exif: bytes) -> int:
+    """The orientation among the first directory's entries; 1, upright, where there is none or it cannot be read."""
+    tiff = exif.removeprefix(b"Exif\x00\x00")
+    order = {b"II*\x00": "<", b"MM\x00*": ">"}.get(tiff[:4])
+    if order is None:
+        return 1
+    with suppress(struct.error):
+        (start,) = struct.unpack_from(f"{order}I", tiff, 4)
+        (count,) = struct.unpack_from(f"{order}H", tiff, start)
+        for entry in range(count):
+            number, _, _, value = struct.unpack_from(f"{order}HHIH", tiff, start + 2 + 12 * entry)
+            if number == _ORIENTATION:
+                return value
+    return 1
+
+
 _CHECKS: dict[bytes, tuple[Callable[[bytes], bool], str]] = {
     b"\xff\xd8\xff": (_jpeg_is_whole, "JPEG"),
     b"\x89PNG\r\n\x1a\n": (_png_is_whole, "PNG"),
 }
-_SIGNATURES = (*_CHECKS, b"GIF87a", b"GIF89a", b"BM", b"II*\x00", b"MM\x00*", b"P4", b"P5", b"P6")
+_TIFF = (b"II*\x00", b"MM\x00*")
+_CUTS_FLOATS = cv2.__version__.startswith("4.")  # Where OpenCV 5 gives nothing, OpenCV 4 cuts TIFF's floats to 8 bits.
+_SIGNATURES = (*_CHECKS, b"GIF87a", b"GIF89a", b"BM", *_TIFF, b"P4", b"P5", b"P6")
 
 
 def _looks_like_image(start: bytes) -> bool:
     # Sounds and films are RIFF files, too.
-    return start.startswith(_SIGNATURES) or (start[:4] == b"RIFF" and start[8:12] == b"WEBP")
+    return start.startswith(_SIGNATURES) or _is_webp(start)
 
 
 # OpenCV 5 has its log in a module of its own, OpenCV 4 at the top.

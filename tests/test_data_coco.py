@@ -317,3 +317,44 @@ def test_coco_with_a_skeleton_of_its_own(tmp_path: Path) -> None:
     dataset = read_coco(path, tmp_path)
     assert dataset.skeleton.joint_names == ("wrist", "thumb") and dataset.skeleton.limbs == ((0, 1),)
     assert dataset.skeleton.name == "hand"
+
+
+@pytest.mark.parametrize(
+    ("limbs", "expected"),
+    [([[1, 2], [2, 3]], ((0, 1), (1, 2))), ([[0, 1], [1, 2]], ((0, 1), (1, 2))), ([], ()), (None, ())],
+)
+def test_limbs_counted_from_one_or_from_zero(tmp_path: Path, limbs: Any, expected: tuple) -> None:
+    category = {"id": 1, "name": "dog", "keypoints": ["L_Eye", "R_Eye", "nose"], "skeleton": limbs}
+    skeleton = read_coco(coco_file(tmp_path, [], categories=[category])).skeleton
+    assert skeleton.limbs == expected and skeleton.flip_permutation == (1, 0, 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"skeleton": [[1, 9]]}, r"must have joints 1 to 3 \(or, counted from 0, 0 to 2\) in 'skeleton'.*\[\[1, 9\]\]"),
+        ({"skeleton": [[0, 3]]}, r"must have joints 1 to 3"),
+        ({"skeleton": [[-1, 2]]}, r"must have joints 1 to 3"),
+        ({"skeleton": [["a", "b"]]}, r"must have pairs of joint numbers in 'skeleton'"),
+        ({"skeleton": 7}, r"must have pairs of joint numbers in 'skeleton'"),
+        ({"keypoints": ["a", "a", "b"]}, r"must have names in 'keypoints', each once"),
+        ({"keypoints": [1, 2, 3]}, r"must have names in 'keypoints', each once"),
+    ],
+)
+def test_faulty_categories(tmp_path: Path, changes: dict, message: str) -> None:
+    category = {"id": 4, "name": "dog", "keypoints": ["a", "b", "c"], **changes}
+    with pytest.raises(ValueError, match=rf"coco\.json: category 4 {message}"):
+        read_coco(coco_file(tmp_path, [], categories=[category]))
+
+
+def test_other_spellings_are_known_joints_and_own_names_are_not(tmp_path: Path) -> None:
+    for respelt in (
+        [name.replace("_", "-") for name in COCO_17.joint_names],
+        [name.replace("_", " ").title() for name in COCO_17.joint_names],
+    ):
+        category = {"id": 1, "name": "person", "keypoints": respelt}
+        assert read_coco(coco_file(tmp_path, [coco_annotation()], categories=[category])).skeleton is COCO_17
+    category = {"id": 1, "name": "dog", "keypoints": [f"joint {joint}" for joint in range(17)]}
+    dataset = read_coco(coco_file(tmp_path, [coco_annotation()], categories=[category]))
+    assert dataset.skeleton.name == "dog" and dataset.skeleton.sigmas is None and dataset.num_persons == 1
+    assert dataset.in_skeleton(COCO_17).num_persons == 0

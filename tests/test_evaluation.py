@@ -176,6 +176,14 @@ def test_any_ids_score_the_same(content: dict) -> None:
     assert oks_average_precision(results, content, image_ids=[first]).to_dict()["persons"] == 1
 
 
+def test_annotations_in_memory_may_be_arrays() -> None:
+    content = toy()
+    content["annotations"][0].update(keypoints=np.full((17, 3), 2.0), bbox=np.array([1.0, 1.0, 9.0, 9.0]))
+    assert oks_average_precision([toy_result(keypoints=np.full(51, 2.0))], content).ap == pytest.approx(1)
+    content["annotations"][0]["keypoints"] = np.zeros(0)
+    assert oks_average_precision([], content).persons == 0
+
+
 def test_ids_that_are_here_numbers_and_there_text() -> None:
     content = three_people([1, 2, 3])
     for entry in content["annotations"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import pickle
@@ -14,6 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
+from keras_ehrnet import images
 from keras_ehrnet.data import ArchiveMember, ImageError, is_image_file, list_images, read_image, write_image
 
 RED = (230, 20, 10)
@@ -75,6 +77,59 @@ def test_turned_upright(orientation: int, shape: tuple[int, int]) -> None:
     assert image.shape[:2] == shape
     turns = {1: 0, 3: 2, 6: 3, 8: 1}[orientation]
     assert np.abs(image.astype(int) - np.rot90(picture(), turns)).mean() < 3
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "WEBP"])
+def test_every_format_and_pil_images_are_turned_upright(form: str, orientation: int) -> None:
+    image_module = pytest.importorskip("PIL.Image")
+    from PIL import ImageOps
+
+    exif, file = image_module.Exif(), io.BytesIO()
+    exif[0x0112] = orientation
+    options = {"lossless": True} if form == "WEBP" else {"quality": 98} if form == "JPEG" else {}
+    image_module.fromarray(picture()).save(file, form, exif=exif, **options)
+    opened = image_module.open(file)
+    expected = np.asarray(ImageOps.exif_transpose(opened))
+    for source in (file.getvalue(), opened):
+        image = read_image(source)
+        assert image.shape == expected.shape and image.flags.c_contiguous
+        assert np.abs(image.astype(int) - expected).max() <= (12 if form == "JPEG" else 0)
+
+
+@pytest.mark.parametrize(
+    "exif", [b"", b"MM\x00*\x00\x00", b"II*\x00\xff\xff\xff\xff", b"Exif\x00\x00II*\x00\x08\x00\x00\x00\x05\x00"]
+)
+def test_damaged_exif_of_webp_counts_as_upright(exif: bytes) -> None:
+    chunk = b"EXIF" + len(exif).to_bytes(4, "little") + exif
+    plain = cv2.imencode(".webp", picture()[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, 101])[1].tobytes()
+    marked = plain[:4] + (len(plain) - 8 + len(chunk)).to_bytes(4, "little") + plain[8:] + chunk
+    assert images._webp_orientation(marked) == 1
+    np.testing.assert_array_equal(read_image(marked), read_image(plain))
+
+
+def test_pil_images() -> None:
+    image_module = pytest.importorskip("PIL.Image")
+    rgb = image_module.fromarray(picture())
+    np.testing.assert_array_equal(read_image(rgb), picture())
+    np.testing.assert_array_equal(read_image(rgb.convert("RGBA")), picture())
+    np.testing.assert_array_equal(read_image(rgb.getchannel(1)), np.repeat(picture()[..., 1:2], 3, axis=2))
+    deep = picture()[..., 0].astype(np.uint16) * 256 + 99
+    np.testing.assert_array_equal(read_image(image_module.fromarray(deep)), np.repeat(picture()[..., :1], 3, axis=2))
+    few = rgb.quantize(8)
+    np.testing.assert_array_equal(read_image(few), np.asarray(few.convert("RGB")))
+    with pytest.raises(ImageError, match="int32"):
+        read_image(image_module.new("I", (4, 4)))
+    cut = image_module.open(io.BytesIO(encoded(picture(200, 300), ".jpg")[:1500]))
+    with pytest.raises(ImageError, match="PIL image cannot be read"):
+        read_image(cut)
+
+
+def test_intact_files_of_other_numbers_are_not_called_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "depth.tif"
+    path.write_bytes(encoded(picture().astype(np.float32), ".tif"))
+    with pytest.raises(ImageError, match=r"8 or 16 bits per channel.*Received: float32 in .*depth\.tif"):
+        read_image(path)
 
 
 def test_one_pixel_and_fifty_megapixels() -> None:
@@ -155,6 +210,11 @@ def test_arrays() -> None:
     for bad in (np.zeros((2, 2, 2), np.uint8), np.zeros(4, np.uint8), np.zeros((0, 4, 3)), np.zeros((2, 2), np.int64)):
         with pytest.raises(ImageError, match=r"Received: shape"):
             read_image(bad)
+    for normalised in (rgb / 255, rgb / np.float32(127.5) - 1, (rgb / 255 - 0.45) / 0.225):
+        with pytest.raises(ImageError, match=r"values in \[0, 255\]: multiply.*Received: float"):
+            read_image(normalised)
+    assert not read_image(np.zeros((2, 2, 3))).any()
+    np.testing.assert_array_equal(read_image(rgb.astype(np.float32)), rgb)
     with pytest.raises(ImageError, match="finite"):
         read_image(np.full((2, 2, 3), np.nan))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 
 import keras_ehrnet as ke
 from keras_ehrnet.data import ImageError, write_image
+from keras_ehrnet.prediction import is_camera
 from keras_ehrnet.prediction.pipeline import Settings
 
 
@@ -47,6 +49,34 @@ def test_path_array_list_batch_folder_and_pattern_agree(predictor, photo, tmp_pa
     assert len(several) == 10
     for poses in several:
         np.testing.assert_allclose(poses.keypoints, one.keypoints, atol=1e-3)
+
+
+def test_pil_images_and_encoded_bytes_are_images(predictor, photo):
+    image_module = pytest.importorskip("PIL.Image")
+    expected = predictor(photo).keypoints
+    data = photo.read_bytes()
+    for source in (data, bytearray(data)):
+        np.testing.assert_array_equal(predictor(source).keypoints, expected)
+    several = predictor([image_module.open(photo), data])
+    assert len(several) == 2
+    # A network's sums depend on how many images it is given.
+    np.testing.assert_allclose(several[1].keypoints, expected, atol=1e-3)
+    # Decoders of JPEG differ by a level here and there.
+    np.testing.assert_allclose(several[0].xy, several[1].xy, atol=6)
+    np.testing.assert_allclose(predictor(image_module.open(photo)).keypoints, several[0].keypoints, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["2024", "clips.mp4"])
+def test_a_folder_is_a_folder_whatever_its_name(predictor, photo, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    Path(name).mkdir()
+    (Path(name) / "IMG.JPG").write_bytes(photo.read_bytes())
+    for folder in (name, Path(name)):
+        (poses,) = predictor(folder)
+        np.testing.assert_array_equal(poses.keypoints, predictor(photo).keypoints)
+    assert is_camera("0") and is_camera(0) and not is_camera(name)
+    with pytest.raises(ValueError, match="no such video file"):
+        predictor.video(name)
 
 
 def test_result_prints_plots_and_saves(predictor, photo, tmp_path):
@@ -219,6 +249,20 @@ MISTAKES = {
         ValueError,
         "Boxes are given per image",
     ),
+    "boxes for a folder": (
+        lambda p: p(Path(__file__).parent, boxes=[[[0, 0, 9, 9]]]),
+        ValueError,
+        "pass a list of the images' paths.*Received: boxes for '.*tests'",
+    ),
+    "boxes for a pattern": (lambda p: p("*.jpg", boxes=[]), ValueError, r"Received: boxes for '\*\.jpg'"),
+    "float image in [0, 1]": (lambda p: p(np.full((4, 4, 3), 0.5)), ImageError, r"multiply one in \[0, 1\] by 255"),
+    "score that is no number": (lambda p: Settings(min_score=float("nan")), ValueError, "Received: min_score=nan"),
+    "score in words": (lambda p: Settings(min_score="0.2"), ValueError, "Received: min_score='0.2'"),
+    "scale that is no number": (lambda p: Settings(scales=(1, float("nan"))), ValueError, "positive numbers"),
+    "scale in words": (lambda p: Settings(scales="1"), ValueError, "positive numbers"),
+    "half a person": (lambda p: Settings(max_people=2.5), ValueError, "whole number, 1 or more. Received: .*2.5"),
+    "people that are no number": (lambda p: Settings(max_people=float("nan")), ValueError, "Received: .*nan"),
+    "nobody": (lambda p: Settings(max_people=0), ValueError, "Received: max_people=0"),
     "protocol": (lambda p: Settings(protocol="quick"), ValueError, "'paper' or 'fast'"),
     "scales": (lambda p: Settings(scales=(0.5, 2)), ValueError, "one of them is 1"),
     "infinite scale": (lambda p: Settings(scales=(1, np.inf)), ValueError, "positive numbers"),

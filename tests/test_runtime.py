@@ -268,6 +268,15 @@ def test_predictors_of_exported_files_are_pickled(network, tmp_path, monkeypatch
     assert len(again(image)) == 1 and again.network.digest() == pickle.loads(pickle.dumps(again)).network.digest()
 
 
+@pytest.mark.parametrize("suffix", [".tflite", ".onnx"])
+def test_names_of_files_may_end_in_capitals(network, tmp_path, suffix):
+    lower = _exported(network, tmp_path, suffix)
+    path = (tmp_path / f"model{suffix}").rename(tmp_path / f"MODEL{suffix.upper()}")
+    assert runtime.is_exported(path)
+    image = painted.picture()
+    np.testing.assert_array_equal(ke.PosePredictor.load(path)(image).keypoints, lower(image).keypoints)
+
+
 def test_networks_of_bytes_are_pickled_with_them(network, maps_file):
     content = maps_file.read_bytes()
     again = pickle.loads(pickle.dumps(runtime.TFLiteNetwork(content, threads=1)))

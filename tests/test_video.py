@@ -116,6 +116,8 @@ MISTAKES = {
     "folder": ({"output": "nowhere/out.mp4"}, "no such folder"),
     "lines": ({"poses": "nowhere/out.jsonl"}, "cannot be written"),
     "frames": ({"max_frames": 0}, "max_frames must be at least 1"),
+    "half a frame": ({"max_frames": 2.5}, "and whole. Received: max_frames=2.5"),
+    "threshold": ({"threshold": float("nan")}, "Received: threshold=nan"),
 }
 
 

@@ -20,6 +20,8 @@ from typing import Annotated
 
 import typer
 
+from keras_ehrnet.support.terminal import fail
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 _UNFINISHED = 3
@@ -70,8 +72,7 @@ if __name__ == "__main__":
     try:
         app()
     except (ValueError, OSError) as error:
-        print(f"Error: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(fail(error))
     except KeyboardInterrupt:
         print("Stopped. The same command goes on after the last whole epoch.", file=sys.stderr)
         sys.exit(130)

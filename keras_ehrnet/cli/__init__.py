@@ -15,12 +15,12 @@ from keras_ehrnet import __version__
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from keras_ehrnet.cli.benchmark import benchmark
-from keras_ehrnet.cli.common import complain
 from keras_ehrnet.cli.evaluate import evaluate_app
 from keras_ehrnet.cli.export import export
 from keras_ehrnet.cli.models import convert, summary
 from keras_ehrnet.cli.predict import predict
 from keras_ehrnet.support.messages import MissingPackageError, missing_package
+from keras_ehrnet.support.terminal import fail
 
 app = typer.Typer(
     name="keras-ehrnet",
@@ -56,8 +56,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(arguments)
     except ModuleNotFoundError as error:
-        complain(f"Error: {missing_package(error, 'This command')}")
-        sys.exit(2)
+        sys.exit(fail(missing_package(error, "This command")))
     except (ValueError, OSError, MissingPackageError) as error:
-        complain(f"Error: {error}")
-        sys.exit(2)
+        sys.exit(fail(error))

@@ -12,6 +12,7 @@ import typer
 from keras_ehrnet.cli.common import WeightsOption, load_keras, make_console, make_folder
 from keras_ehrnet.export.formats import FORMATS
 from keras_ehrnet.support.files import write_file
+from keras_ehrnet.support.terminal import progress_bar
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -42,8 +43,6 @@ def benchmark(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for files and results.")] = Path("benchmark"),
 ) -> None:
     """Export models in many ways and measure each: a table, a CSV file, a picture."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
     if data is None and data_images is not None:
         raise ValueError(f"Images to score on need annotations, --data. Received: --data-images {data_images} alone")
     from keras_ehrnet import benchmark as benchmarks
@@ -55,8 +54,7 @@ def benchmark(
     make_folder(output)
     load_keras()
     console = make_console(min_width=150)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
+    with progress_bar(console=console, transient=True) as progress:
         entries = benchmarks.export_all(chosen, output, weights=weights, images=images, data=scored)
         exported = list(progress.track(entries, total=len(chosen), description="files"))
         task = progress.add_task("timing", total=benchmarks.ROUNDS * len(exported))

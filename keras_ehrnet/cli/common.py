@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
@@ -73,7 +72,3 @@ def make_console(min_width: int = 80) -> Console:
     console = Console()
     # Files and pipes have no width: give a wide table the room it needs.
     return console if console.is_terminal or console.width >= min_width else Console(width=min_width)
-
-
-def complain(message: str) -> None:
-    print(message, file=sys.stderr)

@@ -17,12 +17,12 @@ from keras_ehrnet.cli.common import (
     ProtocolOption,
     ScalesOption,
     WeightsOption,
-    complain,
     load_keras,
     make_console,
     numbers,
     print_rows,
 )
+from keras_ehrnet.support.terminal import complain
 
 if TYPE_CHECKING:
     from keras_ehrnet.prediction import PosePredictor

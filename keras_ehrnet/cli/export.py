@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from keras_ehrnet import metadata
-from keras_ehrnet.cli.common import WeightsOption, complain, load_keras, make_console, numbers
+from keras_ehrnet.cli.common import WeightsOption, load_keras, make_console, numbers
 from keras_ehrnet.export import formats
 from keras_ehrnet.export.formats import FORMATS
 from keras_ehrnet.export.litert.convert import DECODES
 from keras_ehrnet.export.litert.quantize import PRECISIONS
+from keras_ehrnet.support.terminal import complain
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -89,7 +90,7 @@ def _describe(console: Console, path: Path) -> None:
     """What was written: its size, and for a TensorFlow Lite file what goes in and comes out."""
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     console.print(f"{path} ({sum(file.stat().st_size for file in files) / 1e6:.1f} MB)", soft_wrap=True)
-    about = metadata.read(path) if path.suffix == FORMATS["tflite"].suffix else None
+    about = metadata.read(path) if path.suffix.lower() == FORMATS["tflite"].suffix else None
     if about is None:
         return
     console.print(f"Input:  {about.input.dtype} {about.input.colours} {about.input.height}x{about.input.width}")

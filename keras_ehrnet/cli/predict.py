@@ -14,12 +14,12 @@ from keras_ehrnet.cli.common import (
     ProtocolOption,
     ScalesOption,
     WeightsOption,
-    complain,
     load_keras,
     make_console,
     make_folder,
     numbers,
 )
+from keras_ehrnet.support.terminal import FAILED, complain, progress_bar
 from keras_ehrnet.weights import registry
 
 if TYPE_CHECKING:
@@ -96,24 +96,23 @@ def predict(
 def _predict_images(
     predictor: PosePredictor, paths: Sequence[Path], output: Path, threshold: float, with_csv: bool
 ) -> None:
-    from rich.progress import track as tracked
-
     from keras_ehrnet.support.files import write_file
 
     console = make_console()
     names = _output_names(paths)
     failed = []
-    results = tracked(predictor.files(paths), "images", len(paths), console=console, disable=len(paths) == 1)
     last = None
-    for result, name in zip(results, names, strict=True):
-        if result.poses is None:
-            failed.append(result)
-            continue
-        last = result.poses
-        write_file(output / f"{name}.json", result.poses.to_json(indent=2) + "\n")
-        if with_csv:
-            write_file(output / f"{name}.csv", result.poses.to_csv())
-        result.poses.save(output / f"{name}.png", threshold=threshold)
+    with progress_bar("images", shown=len(paths) > 1, console=console) as bar:
+        results = bar.track(predictor.files(paths), total=len(paths), description="images")
+        for result, name in zip(results, names, strict=True):
+            if result.poses is None:
+                failed.append(result)
+                continue
+            last = result.poses
+            write_file(output / f"{name}.json", result.poses.to_json(indent=2) + "\n")
+            if with_csv:
+                write_file(output / f"{name}.csv", result.poses.to_csv())
+            result.poses.save(output / f"{name}.png", threshold=threshold)
     done = len(paths) - len(failed)
     if len(paths) == 1 and last is not None:
         _print_poses(console, last)
@@ -124,7 +123,7 @@ def _predict_images(
     for result in failed:
         complain(f"Skipped {result.path}: {result.error}")
     if failed:
-        raise typer.Exit(2 if not done else 1)
+        raise typer.Exit(1 if done else FAILED)
 
 
 def _output_names(paths: Sequence[Path]) -> list[str]:
@@ -148,7 +147,9 @@ def _refuse_overwriting(paths: Sequence[Path], output: Path) -> None:
 
 
 def _predict_video(predictor: PosePredictor, source: str, output: Path, options: dict[str, Any]) -> None:
-    name = f"camera-{source}" if source.isdigit() else Path(source).stem
+    from keras_ehrnet.prediction import is_camera
+
+    name = f"camera-{source}" if is_camera(source) else Path(source).stem
     picture, lines = output / f"{name}.mp4", output / f"{name}.jsonl"
     report = predictor.video(source, output=picture, poses=lines, **options)
     console = make_console()

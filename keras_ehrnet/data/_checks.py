@@ -123,10 +123,14 @@ def optional_numbers(
 ) -> tuple[np.ndarray, list[int]]:
     """A field of numbers that not every entry has, as `numbers` gives it, and the positions of those that lack it."""
     values = np.full((len(entries), *shape), default)
-    missing = [row for row, entry in enumerate(entries) if entry.get(key) is None or entry[key] == []]
+    missing = [row for row, entry in enumerate(entries) if _is_missing(entry.get(key))]
     rows = sorted(set(range(len(entries))) - set(missing))
     values[rows] = numbers([entries[row] for row in rows], key, shape, lambda position: where(rows[position]))
     return values, missing
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (not isinstance(value, str) and hasattr(value, "__len__") and len(value) == 0)
 
 
 def _as_numbers(values: Any, shape: tuple[int, ...]) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -253,15 +253,30 @@ def _categories(categories: list[dict], name: str) -> tuple[dict[int | str, dict
     if len(joint_names) > 1:
         raise ValueError(f"{name}: the 'categories' have different 'keypoints'. Received: {plain(joint_names)}")
     names = joint_names.pop()
-    known = next((skeleton for skeleton in SKELETONS.values() if skeleton.joint_names == names), None)
-    if known is not None:
-        return with_keypoints, known
-    category = next(iter(with_keypoints.values()))
-    pairs = category.get("skeleton") or ()
-    if not all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in pairs):
-        raise ValueError(f"{name}: the 'skeleton' of a category is pairs of joints. Received: {plain(pairs)}")
-    limbs = tuple((first - 1, second - 1) for first, second in pairs)  # COCO counts from 1.
-    return with_keypoints, Skeleton(str(category.get("name", f"keypoints_{len(names)}")), names, limbs)
+    number, category = next(iter(with_keypoints.items()))
+    where = f"{name}: category {number}"
+    if not all(isinstance(joint, str) for joint in names) or len(set(names)) < len(names):
+        raise ValueError(f"{where} must have names in 'keypoints', each once. Received: {plain(list(names))}")
+    own = Skeleton(str(category.get("name", f"keypoints_{len(names)}")), names, ())
+    known = next((skeleton for skeleton in SKELETONS.values() if own.same_joints(skeleton)), None)
+    return with_keypoints, known or replace(own, limbs=_limbs(category.get("skeleton") or [], len(names), where))
+
+
+def _limbs(pairs: Any, num_joints: int, where: str) -> tuple[tuple[int, int], ...]:
+    if not isinstance(pairs, (list, tuple)) or not all(_is_pair(pair) for pair in pairs):
+        raise ValueError(f"{where} must have pairs of joint numbers in 'skeleton'. Received: {plain(pairs)}")
+    joints = [joint for pair in pairs for joint in pair]
+    first = min(1, min(joints, default=1))  # COCO counts from 1; only who counts from 0 has a joint 0.
+    if first < 0 or max(joints, default=1) >= num_joints + first:
+        raise ValueError(
+            f"{where} must have joints 1 to {num_joints} (or, counted from 0, 0 to {num_joints - 1}) in 'skeleton'. "
+            f"Received: {plain(pairs)}"
+        )
+    return tuple((int(start) - first, int(end) - first) for start, end in pairs)
+
+
+def _is_pair(pair: Any) -> bool:
+    return isinstance(pair, (list, tuple)) and len(pair) == 2 and all(type(joint) is int for joint in pair)
 
 
 def _image_sizes(content: CocoContent, problems: Problems) -> dict[Any, tuple[int, int] | None]:

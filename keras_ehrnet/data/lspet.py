@@ -18,7 +18,7 @@ from keras_ehrnet.data.annotations import (
     joints_box,
     locate_images,
 )
-from keras_ehrnet.skeletons import LSP_14
+from keras_ehrnet.skeletons import LSP_14, Skeleton
 
 
 def read_lspet(
@@ -53,9 +53,9 @@ def read_lspet(
     name = str(annotations)
     content = load_json(annotations, dict)
     joint_names = need(content, "joint_names", name, list)
-    if sorted(map(str, joint_names)) != sorted(LSP_14.joint_names):
+    order = Skeleton(name, tuple(map(str, joint_names)), ()).mapping_to(LSP_14)
+    if None in order or len(joint_names) != LSP_14.num_joints:
         raise ValueError(f"{name} must have the joints of LSP in 'joint_names'. Received: {plain(joint_names)}")
-    order = [joint_names.index(joint) for joint in LSP_14.joint_names]
     entries = need(content, "images", name, list)
     files = [need(entry, "file_name", f"{name}: image {row}", str) for row, entry in enumerate(entries)]
     need_unique(files, "file_name", f"{name}: images")
@@ -73,7 +73,7 @@ def read_lspet(
         raise ValueError(f"{where(row)} must have a positive 'width' and 'height'. Received: {sizes[row].tolist()}")
     problems = Problems()
     joints = np.concatenate([xy, (labelled.astype(int) + seen)[..., None]], axis=-1)
-    joints = clean_joints(joints[:, order], sizes, files, problems)
+    joints = clean_joints(joints[:, list(order)], sizes, files, problems)
 
     rows = {file: row for row, file in enumerate(files)}
     nobody = {file for file, row in rows.items() if not joints[row, :, 2].any()}

@@ -10,8 +10,7 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from keras_ehrnet.data.annotations import Dataset, Person, Sample
 from keras_ehrnet.images import ArchiveMember, ImageError
 from keras_ehrnet.skeletons import SKELETONS, Skeleton
 from keras_ehrnet.support.files import replacing, write_file
+from keras_ehrnet.support.terminal import progress_bar
 
 INDEX = "index.json"
 _VERSION = 1
@@ -99,11 +99,12 @@ def write_tfrecords(
     (folder / INDEX).unlink(missing_ok=True)  # It would belong to other shards.
     count = -(-len(dataset) // records_per_shard)
     shards = []
-    with _progress(progress, f"Writing {dataset.name}", len(dataset)) as advance:
+    with progress_bar("images", shown=progress) as bar:
+        task = bar.add_task(f"Writing {dataset.name}", total=len(dataset))
         for number in range(count):
             samples = dataset.samples[number * records_per_shard : (number + 1) * records_per_shard]
             path = folder / f"{dataset.name}-{number:05d}-of-{count:05d}.tfrecord"
-            shards.append({"file": path.name, "records": _write_shard(path, samples, advance)})
+            shards.append({"file": path.name, "records": _write_shard(path, samples, lambda: bar.advance(task))})
     skeleton = {"name": dataset.skeleton.name, "joint_names": dataset.skeleton.joint_names}
     skeleton["limbs"] = dataset.skeleton.limbs
     problems = {what: list(places) for what, places in dataset.problems.items()}
@@ -160,13 +161,14 @@ def verify_tfrecords(folder: str | os.PathLike, *, progress: bool = True) -> lis
     """
     dataset = read_tfrecords(folder)
     damaged = []
-    with _progress(progress, f"Checking {dataset.name}", len(dataset)) as advance:
+    with progress_bar("images", shown=progress) as bar:
+        task = bar.add_task(f"Checking {dataset.name}", total=len(dataset))
         for sample in dataset:
             try:
                 sample.source.read_bytes()
             except ImageError as error:
                 damaged.append(str(error))
-            advance()
+            bar.advance(task)
     return damaged
 
 
@@ -273,14 +275,3 @@ def _as_json(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     raise TypeError(f"This cannot be stored in a record. Received: {type(value).__name__}")
-
-
-@contextmanager
-def _progress(visible: bool, title: str, total: int) -> Iterator[Callable[[], None]]:
-    """A progress bar; gives the function that advances it."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, disable=not visible) as bar:
-        task = bar.add_task(title, total=total)
-        yield lambda: bar.advance(task)

@@ -23,6 +23,7 @@ from keras_ehrnet.images import ImageError
 from keras_ehrnet.poses import Poses
 from keras_ehrnet.skeletons import COCO_17, LSP_14, MPII_16, Skeleton
 from keras_ehrnet.support.files import sha256, write_file
+from keras_ehrnet.support.terminal import progress_bar
 
 if TYPE_CHECKING:
     from keras_ehrnet.prediction import PosePredictor
@@ -159,7 +160,7 @@ def lspet(
 
 def _require_skeleton(predictor: PosePredictor, skeleton: Skeleton) -> None:
     own = predictor.network.skeleton
-    if own.joint_names != skeleton.joint_names:
+    if not own.same_joints(skeleton):
         raise ValueError(
             f"This data set is scored with the joints of {skeleton.name!r}. "
             f"Received: model {predictor.network.name!r} with those of {own.name!r}"
@@ -169,7 +170,7 @@ def _require_skeleton(predictor: PosePredictor, skeleton: Skeleton) -> None:
 def _person_category(annotations: PathLike) -> int | str:
     """The category whose members a predictor finds; found out before hours are spent on images."""
     content = check_coco(annotations)
-    if content.skeleton.joint_names != COCO_17.joint_names:
+    if not content.skeleton.same_joints(COCO_17):
         raise ValueError(
             f"The annotations must have the joints of {COCO_17.name!r} in 'keypoints' of their category. "
             f"Received: {content.name} with {plain(content.skeleton.joint_names)}"
@@ -214,13 +215,14 @@ def _records(
     records = dict(journal.records) if journal else {}
     todo = [sample for sample in dataset if sample.image_id not in records]
     unreadable: list[str] = []
-    with _bar(progress, dataset.name, len(dataset), len(dataset) - len(todo)) as advance:
+    with progress_bar("images", shown=progress) as bar:
+        task = bar.add_task(dataset.name, total=len(dataset), completed=len(dataset) - len(todo))
         for sample in todo:
             people = _people(predict, sample, unreadable)
             records[sample.image_id] = people
             if journal:
                 journal.add(sample.image_id, people)
-            advance()
+            bar.advance(task)
     if unreadable:
         warnings.warn(
             f"{len(unreadable)} of {len(dataset)} images cannot be read and count as empty, the first: {unreadable[0]}",
@@ -307,29 +309,6 @@ class _Journal:
     def add(self, image_id: Any, people: list[Record]) -> None:
         with self._path.open("a") as file:
             file.write(json.dumps({"image_id": image_id, "people": people}) + "\n")
-
-
-class _bar:  # noqa: N801
-    """A progress bar with rate and time left, or nothing."""
-
-    def __init__(self, shown: bool, title: str, total: int, done: int) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        rate = TextColumn("{task.fields[rate]}")
-        self._progress = Progress(*columns, rate, TimeRemainingColumn(), disable=not shown)
-        self._task = self._progress.add_task(title, total=total, completed=done, rate="")
-
-    def __enter__(self) -> Callable[[], None]:
-        self._progress.start()
-        return self._advance
-
-    def __exit__(self, *exception: object) -> None:
-        self._progress.stop()
-
-    def _advance(self) -> None:
-        speed = self._progress.tasks[0].speed
-        self._progress.update(self._task, advance=1, rate=f"{speed:.1f} images/s" if speed else "")
 
 
 def _coco_results(records: dict[Any, list[Record]], sample: Sample, category_id: int | str) -> list[Record]:

@@ -91,7 +91,7 @@ def format_of(path: str | Path, name: str | None = None) -> str:
         >>> format_of("model.onnx"), format_of("folder", "saved-model")
         ('onnx', 'saved-model')
     """
-    suffix = Path(path).suffix
+    suffix = Path(path).suffix.lower()
     if name is None:
         name = next((name for name, entry in FORMATS.items() if entry.suffix and entry.suffix == suffix), None)
         if name is None:

@@ -65,7 +65,7 @@ def onnx(
         PosixPath('efficientpose-rt.onnx')
     """
     target = Path(path)
-    if target.suffix != ".onnx":
+    if target.suffix.lower() != ".onnx":
         raise ValueError(f"The name of an ONNX file ends in .onnx. Received: {str(path)!r}")
     _check_options(input_type, opset)
     helper, checker = _toolkit()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 
 import numpy as np
 
@@ -62,12 +63,21 @@ class Settings:
         object.__setattr__(self, "scales", scales)
         if self.protocol not in ("paper", "fast"):
             raise ValueError(f"The protocol is 'paper' or 'fast'. Received: protocol={self.protocol!r}")
-        if not all(math.isfinite(scale) and scale > 0 for scale in scales) or (scales != (1,) and 1 not in scales):
+        if not all(_is_number(scale) and scale > 0 for scale in scales) or (scales != (1,) and 1 not in scales):
             raise ValueError(f"Scales are positive numbers, and one of them is 1. Received: scales={self.scales}")
         if self.protocol == "fast" and scales != (1.0,):
             raise ValueError(f"Several scales need protocol='paper'. Received: protocol='fast', scales={self.scales}")
-        if self.max_people < 1:
-            raise ValueError(f"max_people must be at least 1. Received: max_people={self.max_people}")
+        whole = hasattr(self.max_people, "__index__") and not isinstance(self.max_people, bool)
+        if not whole or self.max_people < 1:
+            raise ValueError(f"max_people is a whole number, 1 or more. Received: max_people={self.max_people!r}")
+        if self.min_score is not None and not _is_number(self.min_score):
+            raise ValueError(
+                f"min_score is a finite number, or None for the network's own. Received: min_score={self.min_score!r}"
+            )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def check_settings(network: Network, settings: Settings) -> None:

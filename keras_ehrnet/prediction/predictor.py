@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keras_ehrnet import runtime
-from keras_ehrnet.images import ImageError, list_images, read_image
+from keras_ehrnet.images import ImageError, ImageSource, is_one_image, list_images, read_image
 from keras_ehrnet.poses import Poses
 from keras_ehrnet.prediction.pipeline import Settings, check_refining, check_settings, estimate
 from keras_ehrnet.prediction.video import VideoReport, is_video, process
@@ -24,7 +24,7 @@ from keras_ehrnet.weights import registry
 if TYPE_CHECKING:
     import keras
 
-Image = str | os.PathLike | np.ndarray
+Image = ImageSource
 BATCH_SIZE = 8
 
 
@@ -110,9 +110,10 @@ class PosePredictor:
         """People in one image, or in several.
 
         Args:
-            images: the path of an image, an array of shape `(H, W, 3)` (uint8 or float in [0, 255], RGB); or a list of
-                these, an array of shape `(B, H, W, 3)`, a folder, or a pattern such as `"photos/*.jpg"`, of which
-                files that cannot be read are left out with a warning (`files` tells which). Videos: see `video`.
+            images: the path of an image, an array of shape `(H, W, 3)` (uint8 or float in [0, 255], RGB), a PIL image,
+                or an encoded image as bytes; or a list of these, an array of shape `(B, H, W, 3)`, a folder, or a
+                pattern such as `"photos/*.jpg"`, of which files that cannot be read are left out with a warning
+                (`files` tells which). Videos: see `video`.
             boxes: float array of shape `(N, 4)`, or a list of them for several images. For networks that take one
                 person each: left, top, right, bottom of every person, in pixels.
 
@@ -122,9 +123,15 @@ class PosePredictor:
         Raises:
             ImageError: if an image cannot be read.
             FileNotFoundError: if there is no such file.
+            ValueError: if the boxes do not fit the images or the network.
         """
         _refuse_videos(images)
         if _is_several(images) and isinstance(images, (str, os.PathLike)):
+            if boxes is not None:
+                raise ValueError(
+                    "Boxes are given per image: pass a list of the images' paths instead of a folder or pattern. "
+                    f"Received: boxes for {str(images)!r}"
+                )
             return self._folder(images)
         if _is_several(images):
             listed = list(images)
@@ -177,7 +184,7 @@ def _refuse_videos(images: object) -> None:
 def _is_several(images: Image | Sequence[Image]) -> bool:
     if isinstance(images, (str, os.PathLike)):
         return Path(images).is_dir() or (not Path(images).exists() and any(sign in str(images) for sign in "*?["))
-    return not isinstance(images, np.ndarray) or images.ndim == 4
+    return not is_one_image(images)
 
 
 def _batches(

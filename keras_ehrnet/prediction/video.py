@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 import cv2
 import numpy as np
@@ -22,9 +22,7 @@ from keras_ehrnet.prediction.pipeline import Settings, estimate
 from keras_ehrnet.prediction.tracking import Smoother, Tracker
 from keras_ehrnet.runtime.network import Network
 from keras_ehrnet.support.files import partial_path, settle
-
-if TYPE_CHECKING:
-    from rich.progress import Progress
+from keras_ehrnet.support.terminal import progress_bar
 
 QUEUE_LENGTH = 8
 CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".mkv": "mp4v", ".mov": "mp4v"}
@@ -64,10 +62,19 @@ class VideoReport:
     problem: str | None
 
 
+def is_camera(source: object) -> bool:
+    """Whether a source is the number of a camera: a number, or its text where no file or folder has that name."""
+    if isinstance(source, str):
+        return source.isascii() and source.isdigit() and not Path(source).exists()
+    return isinstance(source, int) and not isinstance(source, bool)
+
+
 def is_video(source: object) -> bool:
-    """Whether a source is the number of a camera or named like a video."""
-    text = str(source)
-    return isinstance(source, (int, str, os.PathLike)) and (text.isdigit() or text.lower().endswith(VIDEO_SUFFIXES))
+    """Whether a source is the number of a camera or named like a video. A folder is not, whatever its name."""
+    if is_camera(source):
+        return True
+    named = isinstance(source, (str, os.PathLike)) and str(source).lower().endswith(VIDEO_SUFFIXES)
+    return named and not Path(source).is_dir()
 
 
 def process(
@@ -109,16 +116,18 @@ def process(
     Raises:
         VideoError: if the video cannot be opened, or the output cannot be written.
     """
-    if max_frames is not None and max_frames < 1:
-        raise VideoError(f"max_frames must be at least 1. Received: max_frames={max_frames}")
+    if max_frames is not None and not (hasattr(max_frames, "__index__") and max_frames >= 1):
+        raise VideoError(f"max_frames must be at least 1, and whole. Received: max_frames={max_frames!r}")
+    if not np.isfinite(threshold):
+        raise VideoError(f"The threshold of drawn joints must be finite. Received: threshold={threshold}")
     with ExitStack() as stack:
         reader = stack.enter_context(_Reader(source))
         sink = stack.enter_context(_Sink(output, poses, reader, threshold))
         tracker = Tracker() if track or smooth else None
         smoother = Smoother(reader.frame_rate) if smooth else None
-        bar = stack.enter_context(_progress_bar()) if progress else None
+        bar = stack.enter_context(progress_bar("frames", shown=progress))
         total = min(filter(None, (reader.announced, max_frames)), default=None)
-        task = bar.add_task("frames", total=total) if bar else None
+        task = bar.add_task("frames", total=total)
         frames = persons = 0
         interrupted = False
         started = first = time.perf_counter()
@@ -136,8 +145,7 @@ def process(
                 persons += len(people)
                 # The network is made ready for the first frame: that says nothing about the rate.
                 first = first if frames > 1 else time.perf_counter()
-                if bar:
-                    bar.advance(task)
+                bar.advance(task)
         except KeyboardInterrupt:
             # The usual end of a recording from a camera.
             interrupted = True
@@ -163,34 +171,21 @@ def _problem(frames: int, announced: int | None, max_frames: int | None) -> str 
     return f"The video ends early or has broken frames: {frames} of the {announced} that its header promises were read."
 
 
-def _progress_bar() -> Progress:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
-    from rich.text import Text
-
-    class FrameRate(ProgressColumn):
-        def render(self, task: Any) -> Text:
-            return Text(f"{task.speed:.1f} frames/s" if task.speed else "")
-
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), FrameRate(), TimeRemainingColumn()
-    )
-
-
 class _Reader:
     """An opened video or camera."""
 
     def __init__(self, source: str | Path | int) -> None:
-        is_camera = isinstance(source, int) or (isinstance(source, str) and source.isdigit())
-        if not is_camera and not Path(source).is_file():
+        from_camera = is_camera(source)
+        if not from_camera and not Path(source).is_file():
             raise VideoError(f"There is no such video file. Received: {source}")
-        self._capture = cv2.VideoCapture(int(source) if is_camera else str(source))
+        self._capture = cv2.VideoCapture(int(source) if from_camera else str(source))
         if not self._capture.isOpened():
-            what = "camera cannot be opened" if is_camera else "file is not a video that can be read"
+            what = "camera cannot be opened" if from_camera else "file is not a video that can be read"
             raise VideoError(f"This {what}. Received: {source}")
         count = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        self.announced = count if count > 0 and not is_camera else None
+        self.announced = count if count > 0 and not from_camera else None
         rate = float(self._capture.get(cv2.CAP_PROP_FPS))
-        self._path = None if is_camera else Path(source)
+        self._path = None if from_camera else Path(source)
         self.frame_rate = rate if np.isfinite(rate) and rate > 0 else 25.0
         self.size = (
             int(self._capture.get(cv2.CAP_PROP_FRAME_WIDTH)),

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from keras_ehrnet.support.terminal import fail
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Finds people, writes a picture, prints them.
@@ -21,8 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _predict(options)
     except (ValueError, OSError) as error:
-        print(f"Error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return fail(error)
     return 0
 
 

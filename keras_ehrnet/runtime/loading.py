@@ -94,7 +94,7 @@ def runs_without_keras(source: object, weights: object = None, input_size: tuple
 
 def is_exported(source: object) -> bool:
     """Whether a source is named like an exported file, which needs no Keras."""
-    return isinstance(source, (str, os.PathLike)) and Path(source).suffix in _EXPORTED
+    return isinstance(source, (str, os.PathLike)) and Path(source).suffix.lower() in _EXPORTED
 
 
 def _exported(
@@ -108,7 +108,7 @@ def _exported(
     """An exported file brings everything along; what does not agree with it is a mistake."""
     if weights is not None:
         raise ValueError(f"An exported file holds its weights. Received: weights={weights!r} for {path}")
-    if path.suffix == ".tflite":
+    if path.suffix.lower() == ".tflite":
         network: Network = TFLiteNetwork(path, threads, delegates)
     elif delegates:
         raise ValueError(f"Delegates are LiteRT's, of .tflite files. Received: delegates={delegates!r} for {path}")
@@ -147,7 +147,8 @@ def _read(path: Path) -> keras.Model:
         )
     if path.suffix != ".keras":
         raise ValueError(
-            "A model file ends in .keras, .tflite or .onnx; weights alone need the name of their model beside them. "
+            "A model file ends in .keras (in small letters), .tflite or .onnx; weights alone need the name of their "
+            "model beside them. "
             f"Received: {str(path)!r}"
         )
     try:

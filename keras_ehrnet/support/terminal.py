@@ -1,4 +1,4 @@
-"""What libraries in C++ say of themselves, which no setting silences, kept out of the terminal."""
+"""The terminal: mistakes in one line, progress bars, and silence of libraries in C++."""
 
 from __future__ import annotations
 
@@ -7,6 +7,64 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+FAILED = 2
+"""Exit code after a mistake of the user."""
+
+
+def complain(message: str) -> None:
+    """Says what is wrong where results do not go."""
+    print(message, file=sys.stderr)
+
+
+def fail(error: object) -> int:
+    """Tells a mistake in one line; gives the exit code."""
+    complain(f"Error: {' '.join(str(error).split())}")
+    return FAILED
+
+
+def progress_bar(
+    unit: str = "", *, shown: bool = True, console: Console | None = None, transient: bool = False
+) -> Progress:
+    """A progress bar: how much is done of how much, rate, time left.
+
+    Args:
+        unit: str. What the rate counts, such as `"images"`; `"bytes"` are shown as sizes. Empty: no rate.
+        shown: bool.
+        console: `rich.console.Console`, or None for standard output.
+        transient: bool. Whether it disappears at the end.
+
+    Returns:
+        `rich.progress.Progress`. What is in its tasks' field `note` stands beside the rate.
+    """
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Any) -> Text:
+            # A task may count steps of many images.
+            speed = (task.speed or 0) * task.fields.get("per_step", 1)
+            rate = f"{speed:.{0 if speed >= 100 else 1}f} {unit}/s" if unit and speed else ""
+            return Text(", ".join(filter(None, (rate, task.fields.get("note")))))
+
+    figures = (DownloadColumn(), TransferSpeedColumn()) if unit == "bytes" else (MofNCompleteColumn(), Rate())
+    columns = (TextColumn("{task.description}"), BarColumn(), *figures, TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=transient, disable=not shown)
+
 
 _one_at_a_time = threading.RLock()  # Of two threads inside, the last one out would restore the first one's nowhere.
 

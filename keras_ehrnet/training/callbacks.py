@@ -14,6 +14,7 @@ import keras
 import numpy as np
 
 from keras_ehrnet.support.files import write_file
+from keras_ehrnet.support.terminal import progress_bar
 from keras_ehrnet.training.checkpoints import Checkpoints
 
 if TYPE_CHECKING:
@@ -207,20 +208,10 @@ class Progress(keras.callbacks.Callback):
 
     def __init__(self, console: Console, epochs: int, steps_per_epoch: int, batch_size: int, first: int) -> None:
         super().__init__()
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self._batch_size, self._total = batch_size, epochs
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        )
+        self._total = epochs
+        self._bar = progress_bar("images", shown=console.is_terminal, console=console)
         total, done = epochs * steps_per_epoch, first * steps_per_epoch
-        self._task = self._bar.add_task("steps", total=total, completed=done, figures="")
+        self._task = self._bar.add_task("steps", total=total, completed=done, per_step=batch_size)
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         self._bar.start()
@@ -229,11 +220,8 @@ class Progress(keras.callbacks.Callback):
         self._bar.update(self._task, description=f"epoch {epoch + 1}/{self._total}")
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        speed = self._bar.tasks[0].speed
-        rate = f"{speed * self._batch_size:.0f} images/s" if speed else ""
-        loss = f"loss {float((logs or {})['loss']):.4g}" if batch % 10 == 0 and logs else None
-        figures = self._bar.tasks[0].fields["figures"].split(", ")[-1] if loss is None else loss
-        self._bar.update(self._task, advance=1, figures=", ".join(filter(None, (rate, figures))))
+        note = {"note": f"loss {float(logs['loss']):.4g}"} if batch % 10 == 0 and logs else {}
+        self._bar.update(self._task, advance=1, **note)
 
     def on_train_end(self, logs: dict | None = None) -> None:
         self.close()

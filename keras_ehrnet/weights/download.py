@@ -10,6 +10,7 @@ import warnings
 from pathlib import Path
 
 from keras_ehrnet.support.files import partial_path, settle, sha256
+from keras_ehrnet.support.terminal import progress_bar
 from keras_ehrnet.weights.formats import HDF5_SIGNATURE, WeightsError
 from keras_ehrnet.weights.registry import Entry
 
@@ -96,12 +97,9 @@ def _download(entry: Entry, partial: Path) -> None:
 
 
 def _copy_with_progress(response: object, file: object, entry: Entry, have: int) -> None:
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
     length = response.headers.get("Content-Length")
     total = have + int(length) if length else entry.size
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, TimeRemainingColumn()) as progress:
+    with progress_bar("bytes") as progress:
         task = progress.add_task(entry.file_name, total=total, completed=have)
         while chunk := response.read(1 << 16):
             file.write(chunk)

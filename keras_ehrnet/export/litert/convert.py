@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +17,11 @@ from keras_ehrnet.runtime.litert import Interpreter, TFLiteNetwork
 from keras_ehrnet.skeletons import Skeleton
 from keras_ehrnet.support.files import write_file
 from keras_ehrnet.support.messages import suggestion
+from keras_ehrnet.support.terminal import progress_bar
 
 if TYPE_CHECKING:
     import keras
 
-    from keras_ehrnet.export.litert.calibration import Calibration
     from keras_ehrnet.runtime.keras import KerasNetwork
 
 DECODES: dict[str, str] = {
@@ -122,7 +121,12 @@ def tflite(
         prepare.static_model(network.model, network.input_size, for_tflite=True), network.family, decode
     )
     needs_images = quantize.PRECISIONS[precision].needs_calibration
-    with _bar(progress and needs_images, images) as advance:
+    with progress_bar("images", shown=progress and needs_images) as bar:
+        task = bar.add_task("calibration", total=len(images or ()))
+
+        def advance(done: int) -> None:
+            bar.update(task, completed=done)
+
         seen = None if images is None else _with_full_range(images)
         maps = quantize.convert(static, precision, calibration=seen, uint8_input=uint8_input, progress=advance)
     about = {
@@ -144,7 +148,7 @@ def tflite(
 
 def _checked_path(path: str | Path) -> Path:
     path = Path(path)
-    if path.suffix != ".tflite":
+    if path.suffix.lower() != ".tflite":
         raise ValueError(f"The name of a TensorFlow Lite file ends in .tflite. Received: {str(path)!r}")
     return path
 
@@ -208,14 +212,3 @@ def _try_out(content: bytes) -> None:
     broken = [name for name, values in results.items() if not np.isfinite(values).all()]
     if broken:
         raise ValueError(f"The exported model gives values that are not finite for a black image. Received: {broken}")
-
-
-@contextmanager
-def _bar(shown: bool, images: Calibration | None) -> Iterator[Callable[[int], None]]:
-    """Shows how many images of the calibration are done."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, disable=not shown) as progress:
-        task = progress.add_task("calibration", total=len(images or ()))
-        yield lambda done: progress.update(task, completed=done)
