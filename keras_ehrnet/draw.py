@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from keras_ehrnet.skeletons import Skeleton
 
-COLOURS = {"left_": (255, 150, 40), "right_": (50, 150, 255), "": (80, 220, 120)}
+COLORS = {"left_": (255, 150, 40), "right_": (50, 150, 255), "": (80, 220, 120)}
 OUTLINE = (20, 20, 20)
 
 
@@ -76,25 +76,25 @@ def _person_size(people: People, index: int, image_shape: tuple[int, ...]) -> in
 
 def _draw_person(canvas: np.ndarray, keypoints: np.ndarray, skeleton: Skeleton, threshold: float, size: int) -> None:
     visible = (keypoints[:, 2] >= threshold) & (keypoints[:, 2] > 0) & np.isfinite(keypoints).all(axis=1)
-    # OpenCV draws on pixels counted from their centres, in sixteenths.
+    # OpenCV draws on pixels counted from their centers, in sixteenths.
     points = np.rint((np.nan_to_num(keypoints[:, :2]).clip(-1e4, 1e5) - 0.5) * 16).astype(int)
     limbs = [(a, b) for a, b in skeleton.limbs if visible[a] and visible[b]]
     for width, outlined in ((size + 2, True), (size, False)):
         for a, b in limbs:
-            colour = OUTLINE if outlined else _colour(skeleton.joint_names[a], skeleton.joint_names[b])
-            cv2.line(canvas, tuple(map(int, points[a])), tuple(map(int, points[b])), colour, width, cv2.LINE_AA, 4)
+            color = OUTLINE if outlined else _color(skeleton.joint_names[a], skeleton.joint_names[b])
+            cv2.line(canvas, tuple(map(int, points[a])), tuple(map(int, points[b])), color, width, cv2.LINE_AA, 4)
     for joint in np.flatnonzero(visible):
-        centre, radius = tuple(map(int, points[joint])), (size + 1) * 16
-        cv2.circle(canvas, centre, radius + 16, OUTLINE, cv2.FILLED, cv2.LINE_AA, 4)
-        cv2.circle(canvas, centre, radius, _colour(skeleton.joint_names[joint]), cv2.FILLED, cv2.LINE_AA, 4)
+        center, radius = tuple(map(int, points[joint])), (size + 1) * 16
+        cv2.circle(canvas, center, radius + 16, OUTLINE, cv2.FILLED, cv2.LINE_AA, 4)
+        cv2.circle(canvas, center, radius, _color(skeleton.joint_names[joint]), cv2.FILLED, cv2.LINE_AA, 4)
 
 
-def _colour(*joint_names: str) -> tuple[int, int, int]:
+def _color(*joint_names: str) -> tuple[int, int, int]:
     for side in ("left_", "right_"):
         if any(name.startswith(side) for name in joint_names):
             other = {"left_": "right_", "right_": "left_"}[side]
-            return COLOURS[""] if any(name.startswith(other) for name in joint_names) else COLOURS[side]
-    return COLOURS[""]
+            return COLORS[""] if any(name.startswith(other) for name in joint_names) else COLORS[side]
+    return COLORS[""]
 
 
 def _draw_label(canvas: np.ndarray, text: str, box: np.ndarray, size: int) -> None:

@@ -103,7 +103,7 @@ def _opened(archive: Path, process: int) -> zipfile.ZipFile:
 def read_image(source: ImageSource) -> np.ndarray:
     """An image as RGB, whatever it was stored as.
 
-    Grey images become three equal channels, CMYK is converted, transparency is dropped (the colours as stored, which
+    Gray images become three equal channels, CMYK is converted, transparency is dropped (the colors as stored, which
     is what TensorFlow, OpenCV and Pillow do too), 16 bits lose their lower 8, animations give their first frame, and
     pictures that a camera marked as rotated (EXIF) are turned upright.
 
@@ -306,18 +306,18 @@ def _from_array(array: np.ndarray) -> np.ndarray:
     if kind == "f":
         if not np.isfinite(pixels).all():
             raise ImageError(f"An image array must be finite. Received: NaN or infinity in shape {array.shape}")
-        _refuse_normalised(pixels)
+        _refuse_normalized(pixels)
         return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
     return np.ascontiguousarray(pixels)
 
 
-def _refuse_normalised(pixels: np.ndarray) -> None:
-    """Other libraries keep images in [0, 1] or normalised: here, those would be all but black."""
+def _refuse_normalized(pixels: np.ndarray) -> None:
+    """Other libraries keep images in [0, 1] or normalized: here, those would be all but black."""
     lowest, highest = float(pixels.min()), float(pixels.max())
     if pixels.any() and (highest <= 1 or (lowest < -1 and highest < 3)):
         raise ImageError(
             "A float image array has values in [0, 255]: multiply one in [0, 1] by 255, and pass one that was "
-            f"normalised as it was before. Received: {pixels.dtype} in [{lowest:.3g}, {highest:.3g}]"
+            f"normalized as it was before. Received: {pixels.dtype} in [{lowest:.3g}, {highest:.3g}]"
         )
 
 
@@ -340,7 +340,7 @@ def _upright(rgb: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def _refuse_other_numbers(data: bytes, name: str) -> None:
-    """An intact file may hold pixels that are no colours: distances, or light in units of its own."""
+    """An intact file may hold pixels that are no colors: distances, or light in units of its own."""
     with suppress(cv2.error), _quiet_opencv():
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
         if pixels is not None and pixels.dtype not in (np.uint8, np.uint16):
@@ -350,7 +350,7 @@ def _refuse_other_numbers(data: bytes, name: str) -> None:
             )
 
 
-# Decoders fill what is missing of a truncated file with grey, or write to the terminal: so look for the end first.
+# Decoders fill what is missing of a truncated file with gray, or write to the terminal: so look for the end first.
 
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # Not an escaped 0xFF, nor one of the restart markers.
 _JPEG_SCAN, _JPEG_END = 0xDA, 0xD9

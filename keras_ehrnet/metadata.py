@@ -18,10 +18,13 @@ from typing import Any
 from keras_ehrnet import __version__
 from keras_ehrnet.skeletons import Skeleton
 
-FORMAT = 1
+FORMAT = 2
 """Version of the text. It grows when readers of the previous one would misunderstand it."""
 
 FILE_NAME = "metadata.json"
+
+_FIRST_NAMES = {"licence": "license", "colours": "colors", "normalised_inside": "normalized_inside"}
+"""What format 1 spelled otherwise."""
 
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # the zip format's own beginning of time: equal models make equal files
 
@@ -39,18 +42,18 @@ class Input:
         width: int. In pixels.
         dtype: str. `"uint8"` or `"float32"`.
         name: str. Name of the input in the model's signature.
-        colours: str. Order of the channels, which come last.
+        colors: str. Order of the channels, which come last.
         range: tuple of two floats. Values of black and white.
-        normalised_inside: bool. Whether the network normalises pixels itself.
+        normalized_inside: bool. Whether the network normalizes pixels itself.
     """
 
     height: int
     width: int
     dtype: str = "uint8"
     name: str = "image"
-    colours: str = "RGB"
+    colors: str = "RGB"
     range: tuple[float, float] = (0, 255)
-    normalised_inside: bool = True
+    normalized_inside: bool = True
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ class Metadata:
         precision: str. Such as `"float32"` or `"int8"`.
         decode: str. `"none"`: the outputs are maps. `"peaks"`, `"poses"`: they are decoded inside.
         decoder: dict. Settings of the decoder inside, such as `max_people`.
-        licence: str, or None. What the weights may be used for.
+        license: str, or None. What the weights may be used for.
         min_score: float. Score of a person below which there is nobody, as measured for these weights.
         calibration_images: int. How many images the precision was calibrated with.
         drift: `Drift`, or None where it was not measured.
@@ -124,7 +127,7 @@ class Metadata:
     precision: str = "float32"
     decode: str = "none"
     decoder: dict[str, Any] = field(default_factory=dict)
-    licence: str | None = None
+    license: str | None = None
     min_score: float = 0.0
     calibration_images: int = 0
     drift: Drift | None = None
@@ -157,6 +160,9 @@ class Metadata:
                     f"The model was exported by a later version of keras_ehrnet ({content.get('package')}): update "
                     f"this one. Received: metadata of format {version}, known up to {FORMAT}"
                 )
+            if version == 1:
+                content = _renamed(content)
+                content["input"] = _renamed(content["input"])
             return _from_content(content)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             if isinstance(error, MetadataError):
@@ -193,6 +199,10 @@ def append(model: bytes, metadata: Metadata) -> bytes:
         entry.external_attr = 0o644 << 16
         archive.writestr(entry, metadata.to_json())
     return file.getvalue()
+
+
+def _renamed(content: dict[str, Any]) -> dict[str, Any]:
+    return {_FIRST_NAMES.get(name, name): value for name, value in content.items()}
 
 
 def _from_content(content: dict[str, Any]) -> Metadata:

@@ -22,7 +22,7 @@ class Poses:
     """People in one image: their joints, in pixels of that image, and how sure the model is.
 
     Args:
-        keypoints: float32 array of shape `(N, K, 3)`. x and y in pixels (pixel centres at +0.5) and a score in [0, 1]
+        keypoints: float32 array of shape `(N, K, 3)`. x and y in pixels (pixel centers at +0.5) and a score in [0, 1]
             for each joint of each of N persons. A joint with score 0 was not found.
         scores: float32 array of shape `(N,)`. Score of each person.
         skeleton: `Skeleton`. What the K joints are.

@@ -34,7 +34,7 @@ def deterministic_tensor(reference: Path):
 
 @pytest.fixture(scope="session")
 def golden_input():
-    """The normalised image that the network goldens were computed from."""
+    """The normalized image that the network goldens were computed from."""
 
     def make(height: int, width: int) -> np.ndarray:
         generator = np.random.Generator(np.random.PCG64(7))

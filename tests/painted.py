@@ -1,4 +1,4 @@
-"""Tiny networks that see what is painted: a joint per colour, a person per brightness. They need no training."""
+"""Tiny networks that see what is painted: a joint per color, a person per brightness. They need no training."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def picture(people: np.ndarray = PEOPLE, brightness: tuple[float, ...] = BRIGHTN
     y, x = np.mgrid[: SIZE[0], : SIZE[1]] + 0.5
     image = np.zeros((*SIZE, 3))
     for person, bright in zip(people, brightness, strict=False):
-        for colour, (joint_x, joint_y) in enumerate(person):
+        for color, (joint_x, joint_y) in enumerate(person):
             dot = np.exp(-((x - joint_x) ** 2 + (y - joint_y) ** 2) / (2 * 4.0**2))
-            image[..., colour] = np.maximum(image[..., colour], bright * dot)
+            image[..., color] = np.maximum(image[..., color], bright * dot)
     return image.round().astype(np.uint8)
 
 
@@ -36,14 +36,14 @@ def pictures(count: int) -> list[np.ndarray]:
 
 
 def network(family: str) -> keras.Model:
-    """A network of a family whose heatmaps are the colours, and whose tags are their brightness."""
+    """A network of a family whose heatmaps are the colors, and whose tags are their brightness."""
     inputs = keras.Input((*SIZE, 3), name="image")
     pixels = blocks.preprocess(inputs, lite=True)
     return keras.Model(inputs, _OUTPUTS[family](pixels), name=f"painted-{family}")
 
 
-def _colours(pixels, stride: int, name: str, scale: float = 1.0):
-    """Colours in [0, scale], of blocks of pixels."""
+def _colors(pixels, stride: int, name: str, scale: float = 1.0):
+    """Colors in [0, scale], of blocks of pixels."""
     mean = layers.AveragePooling2D(stride, name=f"{name}_mean")(pixels) if stride > 1 else pixels
     convolution = layers.Conv2D(3, 1, name=name)
     maps = convolution(mean)
@@ -53,15 +53,15 @@ def _colours(pixels, stride: int, name: str, scale: float = 1.0):
 
 _OUTPUTS = {
     "efficienthrnet": lambda pixels: {
-        "heatmaps_4": _colours(pixels, 4, "heatmaps_4"),
-        "tags_4": _colours(pixels, 4, "tags_4", TAGS),
-        "heatmaps_2": _colours(pixels, 2, "heatmaps_2"),
+        "heatmaps_4": _colors(pixels, 4, "heatmaps_4"),
+        "tags_4": _colors(pixels, 4, "tags_4", TAGS),
+        "heatmaps_2": _colors(pixels, 2, "heatmaps_2"),
     },
     "efficientpose": lambda pixels: {
-        "pafs": _colours(pixels, 8, "pafs"),
-        "heatmaps_coarse": _colours(pixels, 8, "heatmaps_coarse"),
-        "heatmaps_fine": _colours(pixels, 8, "heatmaps_fine"),
-        "heatmaps": _colours(pixels, 1, "heatmaps"),
+        "pafs": _colors(pixels, 8, "pafs"),
+        "heatmaps_coarse": _colors(pixels, 8, "heatmaps_coarse"),
+        "heatmaps_fine": _colors(pixels, 8, "heatmaps_fine"),
+        "heatmaps": _colors(pixels, 1, "heatmaps"),
     },
-    "efficientpose_nas": lambda pixels: {"heatmaps": _colours(pixels, 4, "heatmaps")},
+    "efficientpose_nas": lambda pixels: {"heatmaps": _colors(pixels, 4, "heatmaps")},
 }

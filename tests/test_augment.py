@@ -11,11 +11,11 @@ from keras_ehrnet.data.augment import (
     Augmentation,
     Region,
     augmentation,
-    colour_matrix,
+    color_matrix,
     fitting_warp,
     half_body_region,
     image_region,
-    jitter_colours,
+    jitter_colors,
     person_region,
     random_warp,
 )
@@ -131,15 +131,15 @@ def test_a_person_of_one_joint_has_a_region() -> None:
     assert np.isfinite(fitting_warp(region, (64, 64)).joints(joints[None], LSP_14)).all()
 
 
-def test_colours() -> None:
+def test_colors() -> None:
     image = np.random.default_rng(0).integers(0, 256, (8, 9, 3), np.uint8)
     still = image.copy()
-    jitter_colours(still, Augmentation(), np.random.default_rng(0))
+    jitter_colors(still, Augmentation(), np.random.default_rng(0))
     np.testing.assert_array_equal(still, image)
-    grey = np.full((1, 1, 3), 90, np.uint8)
-    jitter_colours(grey, Augmentation(saturation=0.9, hue=90), np.random.default_rng(0))
-    assert np.abs(grey.astype(int) - 90).max() <= 1, "grey has neither saturation nor hue"
-    matrix = colour_matrix(Augmentation(brightness=0.2), np.random.default_rng(1))
+    gray = np.full((1, 1, 3), 90, np.uint8)
+    jitter_colors(gray, Augmentation(saturation=0.9, hue=90), np.random.default_rng(0))
+    assert np.abs(gray.astype(int) - 90).max() <= 1, "gray has neither saturation nor hue"
+    matrix = color_matrix(Augmentation(brightness=0.2), np.random.default_rng(1))
     np.testing.assert_allclose(matrix[:, :3], np.eye(3), atol=1e-12)
     assert 0 < np.abs(matrix[:, 3]).max() <= 51
 

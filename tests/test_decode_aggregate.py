@@ -60,8 +60,8 @@ def test_warp_moves_pixels_to_their_coordinates():
     geometry = decode.resize_geometry(640, 480, 384, 0.5, 0.5)
     warped = geometry.warp(spot)
     y, x = np.mgrid[: warped.shape[0], : warped.shape[1]] + 0.5
-    centre = np.array([(warped * x).sum(), (warped * y).sum()]) / warped.sum()
-    np.testing.assert_allclose(centre, geometry.to_input([200.5, 120.5]), atol=0.02)
+    center = np.array([(warped * x).sum(), (warped * y).sum()]) / warped.sum()
+    np.testing.assert_allclose(center, geometry.to_input([200.5, 120.5]), atol=0.02)
 
 
 def outputs(scale=1.0, flipped=False, joints=17):

@@ -138,7 +138,7 @@ def test_search_for_missing_joints_is_exact(channels, ratio):
     people[:, ::2, 2] = 0.5
     people[:, :, 3:] = rng.standard_normal((6, 1, channels)) * 5
     people[:, 1::2, 3:] = 0
-    refined = add_missing(people, heatmaps, tags, shift="none")
+    refined = add_missing(people, heatmaps, tags, subpixel="none")
     fine = tags.repeat(ratio, axis=0).repeat(ratio, axis=1)
     for person in range(6):
         distance = np.sqrt(((fine - people[person, ::2, 3:].mean(axis=0)) ** 2).sum(axis=-1))

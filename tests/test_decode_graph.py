@@ -12,7 +12,7 @@ from oracle import OraclePredictor
 from keras_ehrnet import decode, evaluation, skeletons
 from keras_ehrnet.data import read_coco
 from keras_ehrnet.decode import graph
-from keras_ehrnet.decode.peaks import SHIFTS, find_peaks
+from keras_ehrnet.decode.peaks import SUBPIXEL, find_peaks
 from keras_ehrnet.poses import Poses
 from keras_ehrnet.skeletons import COCO_17, MPII_16
 
@@ -189,10 +189,10 @@ def test_average_precision(grouping, reference):
 
 
 @pytest.mark.parametrize(
-    ("family", "kernel", "shift"),
+    ("family", "kernel", "subpixel"),
     [("efficienthrnet", 3, "parabola"), ("efficientpose", 5, "none"), ("efficientpose_nas", 3, "quarter")],
 )
-def test_peaks(family, kernel, shift):
+def test_peaks(family, kernel, subpixel):
     rng = np.random.default_rng(0)
     shapes = {"heatmaps": (48, 64, 17), "heatmaps_4": (24, 32, 17), "heatmaps_2": (48, 64, 17), "tags_4": (24, 32, 17)}
     maps = {name: rng.standard_normal(shapes[name], np.float32) for name in graph.FAMILIES[family].maps}
@@ -207,7 +207,7 @@ def test_peaks(family, kernel, shift):
     xy = (
         np.stack([peaks.columns, peaks.rows], -1)
         + 0.5
-        + SHIFTS[shift](heatmaps, peaks.rows, peaks.columns, peaks.joints)
+        + SUBPIXEL[subpixel](heatmaps, peaks.rows, peaks.columns, peaks.joints)
     )
     tags = maps["tags_4"][peaks.rows // 2, peaks.columns // 2, peaks.joints] if "tags_4" in maps else 0 * peaks.scores
     rank = np.arange(len(peaks)) - np.searchsorted(peaks.joints, peaks.joints)
@@ -226,14 +226,14 @@ def test_fewer_pixels_than_peaks():
 
 
 @pytest.mark.parametrize(
-    ("family", "skeleton", "refine"), [("efficientpose", MPII_16, "none"), ("efficientpose_nas", COCO_17, "quarter")]
+    ("family", "skeleton", "subpixel"), [("efficientpose", MPII_16, "none"), ("efficientpose_nas", COCO_17, "quarter")]
 )
-def test_one_person(family, skeleton, refine):
+def test_one_person(family, skeleton, subpixel):
     rng = np.random.default_rng(0)
     maps = {"heatmaps": np.round(rng.standard_normal((40, 56, skeleton.num_joints), np.float32), 1)}
     maps["heatmaps"][..., 3] = -0.5  # nowhere
     table = Decoder(family, "poses", maps, skeleton)(maps)
-    expected = decode.single_person(maps["heatmaps"], skeleton=skeleton, refine=refine)
+    expected = decode.single_person(maps["heatmaps"], skeleton=skeleton, subpixel=subpixel)
     found = expected.confidence[0] > 0
     assert not table[0, ~found].any()
     np.testing.assert_allclose(table[0, :, 2], expected.confidence[0], atol=1e-5)

@@ -50,13 +50,13 @@ def test_scores_and_threshold():
     assert poses.image_size == (30, 20)
 
 
-@pytest.mark.parametrize(("refine", "error"), [("none", 0.5), ("quarter", 0.26), ("parabola", 0.01)])
-def test_coarse_maps(refine, error):
+@pytest.mark.parametrize(("subpixel", "error"), [("none", 0.5), ("quarter", 0.26), ("parabola", 0.01)])
+def test_coarse_maps(subpixel, error):
     rng = np.random.default_rng(0)
     xy = rng.uniform(8, 40, (17, 2))
     y, x = np.mgrid[:64, :48] + 0.5
     heatmaps = np.stack([np.exp(-((x - px) ** 2 + (y - py) ** 2) / 8) for px, py in xy], -1)
-    poses = decode.single_person(heatmaps, skeleton=skeletons.COCO_17, refine=refine)
+    poses = decode.single_person(heatmaps, skeleton=skeletons.COCO_17, subpixel=subpixel)
     assert np.abs(poses.xy[0] - xy).max() <= error
 
 
@@ -64,6 +64,6 @@ def test_mistakes_are_explained():
     with pytest.raises(ValueError, match=r"K = 16.*Received"):
         decode.single_person(np.zeros((8, 8, 17)), skeleton=MPII)
     with pytest.raises(ValueError, match=r"'quarter'.*Received: 'half'"):
-        decode.single_person(np.zeros((8, 8, 16)), skeleton=MPII, refine="half")
+        decode.single_person(np.zeros((8, 8, 16)), skeleton=MPII, subpixel="half")
     with pytest.raises(ValueError, match="`heatmaps` must be finite"):
         decode.single_person(np.full((8, 8, 16), np.nan), skeleton=MPII)

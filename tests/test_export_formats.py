@@ -49,13 +49,13 @@ def command():
 def test_export_from_the_command_line(command, tmp_path):
     painted.network("efficientpose_nas").save(tmp_path / "mine.keras")
     path = tmp_path / "new" / "mine.tflite"
-    result = command(tmp_path / "mine.keras", "-o", path, "--precision", "float16", "--licence", "MIT")
+    result = command(tmp_path / "mine.keras", "-o", path, "--precision", "float16", "--license", "MIT")
     assert result.exit_code == 0, result.output
     assert f"{path} (0.0 MB)" in result.output
     assert "Input:  uint8 RGB 64x96" in result.output
     assert "Output: heatmaps 1x16x24x3" in result.output
     about = TFLiteNetwork(path).metadata
-    assert (about.precision, about.licence, about.skeleton.num_joints) == ("float16", "MIT", 3)
+    assert (about.precision, about.license, about.skeleton.num_joints) == ("float16", "MIT", 3)
 
 
 def test_mistakes_on_the_command_line(command, tmp_path):

@@ -151,7 +151,7 @@ def test_untrained_upscaling_is_three_resizes():
     [("float32", 1e-5, "uint8"), ("float16", 5e-3, "float32"), ("dynamic", 0.1, "uint8")],
 )
 def test_maps_and_size_at_every_precision(static_lite, precision, tolerance, dtype):
-    content = quantize.convert(static_lite, precision, uint8_input=dtype == "uint8")
+    content = quantize.convert(static_lite, precision, input_dtype=dtype)
     actual = run(content, noise().astype(dtype))
     assert {maps.dtype.name for maps in actual.values()} == {"float32"}
     assert difference(actual, maps_of(static_lite, noise())) <= tolerance
@@ -230,7 +230,7 @@ def test_biases_make_up_for_rounding(tmp_path):
     image = keras.Input((16, 16, 3), batch_size=1, name="image")
     layer = keras.layers.Conv2D(8, 1, kernel_initializer="random_normal", name="conv")
     model = keras.Model(image, {"maps": layer(image)})
-    quantize._saved_model(model, str(tmp_path), uint8_input=False)
+    quantize._saved_model(model, str(tmp_path), input_dtype="float32")
     content = quantize._converted(str(tmp_path), "float32")
     shown = noise((16, 16))
     measured = ranges.measure(content, [shown])

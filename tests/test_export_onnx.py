@@ -22,7 +22,7 @@ TOLERANCE = 2e-5
 
 
 def varied(model: keras.Model) -> keras.Model:
-    """With weights as after training: an untrained batch normalisation does nothing, and nothing is easy to export."""
+    """With weights as after training: an untrained batch normalization does nothing, and nothing is easy to export."""
     random = np.random.default_rng(0)
     for weight in model.weights:
         if weight.path.endswith(("gamma", "moving_variance")):
@@ -77,16 +77,16 @@ def model(untrained) -> keras.Model:
 
 @pytest.fixture(scope="module")
 def path(model, tmp_path_factory):
-    return export(model, tmp_path_factory.mktemp("onnx") / "model.onnx", licence="Apache-2.0")
+    return export(model, tmp_path_factory.mktemp("onnx") / "model.onnx", license="Apache-2.0")
 
 
 def test_graph_is_plain(path, model):
-    """Nothing computes shapes; images and maps are turned once; batch normalisation has vanished."""
+    """Nothing computes shapes; images and maps are turned once; batch normalization has vanished."""
     graph = onnx.load(path).graph
     operators = Counter(node.op_type for node in graph.node)
     assert operators["Transpose"] == 1 + len(graph.output)
     assert set(operators) == {"Cast", "Transpose", "Mul", "Add", "Conv", "Clip", "Concat", "ConvTranspose"}
-    assert operators["Mul"] == 1  # of the normalisation
+    assert operators["Mul"] == 1  # of the normalization
     assert [node.op_type for node in graph.node[:2]] == ["Cast", "Transpose"]
     assert operators["Conv"] == sum(isinstance(layer, layers.Conv2D | layers.DepthwiseConv2D) for layer in model.layers)
 
@@ -95,14 +95,14 @@ def test_file_says_what_it_is(path, model):
     network = OnnxNetwork(path)
     assert (network.name, network.family, network.input_size) == ("efficientpose-rt-lite", "efficientpose", (32, 48))
     assert (network.skeleton, network.any_size, network.decode) == (ke.skeletons.MPII_16, False, "none")
-    assert network.metadata.licence == "Apache-2.0"
+    assert network.metadata.license == "Apache-2.0"
     assert {output.name: output.shape for output in network.metadata.outputs} == {
         name: (1, *maps.shape[1:]) for name, maps in model.output.items()
     }
     assert all(output.layout for output in network.metadata.outputs)
     assert repr(network) == "OnnxNetwork(efficientpose-rt-lite, mpii_16, input 48x32, batch 1)"
     properties = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
-    assert '"colours": "RGB"' in properties[METADATA_KEY]
+    assert '"colors": "RGB"' in properties[METADATA_KEY]
 
 
 def test_own_skeletons_travel_along(tmp_path):
@@ -113,20 +113,20 @@ def test_own_skeletons_travel_along(tmp_path):
     assert network.skeleton.flip_permutation == (0, 2, 1)
 
 
-@pytest.mark.parametrize(("batch", "input_type"), [(2, "uint8"), (None, "float32")])
-def test_any_number_of_images(model, tmp_path, batch, input_type):
-    network = OnnxNetwork(export(model, tmp_path / "model.onnx", batch=batch, input_type=input_type))
+@pytest.mark.parametrize(("batch", "input_dtype"), [(2, "uint8"), (None, "float32")])
+def test_any_number_of_images(model, tmp_path, batch, input_dtype):
+    network = OnnxNetwork(export(model, tmp_path / "model.onnx", batch=batch, input_dtype=input_dtype))
     images = pixels(3, 32, 48)
     expected, actual = model.predict_on_batch(images)["heatmaps"], network(images)["heatmaps"]
     assert actual.shape == expected.shape
     assert relative_difference(actual, expected) <= TOLERANCE
     (source,) = network.session.get_inputs()
-    assert (source.shape[0], source.type) == (batch or "batch", f"tensor({input_type.replace('32', '')})")
+    assert (source.shape[0], source.type) == (batch or "batch", f"tensor({input_dtype.replace('32', '')})")
 
 
 def test_equal_models_make_equal_files(path, model, untrained, tmp_path):
-    again = OnnxNetwork(export(model, tmp_path / "again.onnx", licence="Apache-2.0"))
-    other = OnnxNetwork(export(untrained, tmp_path / "other.onnx", licence="Apache-2.0"))
+    again = OnnxNetwork(export(model, tmp_path / "again.onnx", license="Apache-2.0"))
+    other = OnnxNetwork(export(untrained, tmp_path / "other.onnx", license="Apache-2.0"))
     assert OnnxNetwork(path).digest() == again.digest() != other.digest()
 
 
@@ -163,8 +163,8 @@ LAYERS = {
     "transposed convolution with an odd kernel": [layers.Conv2DTranspose(4, 3, 2, "same")],
     "transposed convolution without padding": [layers.Conv2DTranspose(4, 3, 2)],
     "transposed convolution with gaps": [layers.Conv2DTranspose(4, 2, 3, "same")],
-    "batch normalisation": [layers.BatchNormalization(), layers.Activation("relu")],
-    "batch normalisation without factors": [layers.BatchNormalization(scale=False, center=False)],
+    "batch normalization": [layers.BatchNormalization(), layers.Activation("relu")],
+    "batch normalization without factors": [layers.BatchNormalization(scale=False, center=False)],
     "rescaling": [layers.Rescaling([0.1, 0.2, 0.3], [1.0, 2.0, 3.0]), layers.Rescaling(2.0)],
     "average pooling": [layers.AveragePooling2D(3, 2, "same")],
     "global average": [layers.GlobalAveragePooling2D(keepdims=True)],
@@ -177,7 +177,7 @@ LAYERS = {
 def run(model: keras.Model, image: np.ndarray) -> np.ndarray:
     from keras_ehrnet.export.onnx_layers import graph_of
 
-    graph = graph_of(model, input_type="float32")
+    graph = graph_of(model, input_dtype="float32")
     content = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
     onnx.checker.check_model(content, full_check=True)
     session = onnxruntime.InferenceSession(content.SerializeToString(), providers=["CPUExecutionProvider"])
@@ -229,7 +229,7 @@ MISTAKES = {
     "file name": ({"path": "model.tflite"}, "ends in .onnx"),
     "batch": ({"batch": 0}, "positive whole number"),
     "opset": ({"opset": 9}, "from 13 to 21"),
-    "input type": ({"input_type": "int8"}, "Did you mean 'uint8'"),
+    "input type": ({"input_dtype": "int8"}, "Did you mean 'uint8'"),
     "size": ({"input_size": (64, 64)}, "takes images of size"),
     "model": ({"source": toy(layers.Conv2D(3, 1))}, "A pose network has an output named"),
 }

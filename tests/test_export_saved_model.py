@@ -24,7 +24,7 @@ def model() -> keras.Model:
 
 @pytest.fixture(scope="module")
 def path(model, tmp_path_factory):
-    return saved_model(model, tmp_path_factory.mktemp("saved_model") / "model", licence="Apache-2.0")
+    return saved_model(model, tmp_path_factory.mktemp("saved_model") / "model", license="Apache-2.0")
 
 
 def pixels(*shape: int) -> np.ndarray:
@@ -67,17 +67,17 @@ def test_shapes_are_fixed(path, model):
 def test_folder_says_what_it_is(path):
     metadata = Metadata.from_json((path / METADATA_FILE).read_text())
     assert (metadata.name, metadata.family, metadata.input_size) == ("efficientpose-rt-lite", "efficientpose", (32, 48))
-    assert (metadata.skeleton, metadata.licence) == (ke.skeletons.MPII_16, "Apache-2.0")
+    assert (metadata.skeleton, metadata.license) == (ke.skeletons.MPII_16, "Apache-2.0")
 
 
-def test_published_weights_keep_their_licence(reference, tmp_path, monkeypatch):
+def test_published_weights_keep_their_license(reference, tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_EHRNET_HOME", str(reference / "weights"))
     path = saved_model("efficientpose-rt-lite", tmp_path / "model", input_size=(224, 224))
-    assert Metadata.from_json((path / METADATA_FILE).read_text()).licence == "Apache-2.0"
+    assert Metadata.from_json((path / METADATA_FILE).read_text()).license == "Apache-2.0"
 
 
 def branched() -> keras.Model:
-    """Batch normalisation after everything that it may follow."""
+    """Batch normalization after everything that it may follow."""
     image = keras.Input((8, 8, 3))
     first = layers.Conv2D(4, 3, name="read_twice")(image)
     x = layers.BatchNormalization(name="after_read_twice")(first)
@@ -91,7 +91,7 @@ def branched() -> keras.Model:
     return keras.Model(image, layers.UpSampling2D(2)(x))
 
 
-def test_batch_normalisation_is_folded_where_that_is_exact():
+def test_batch_normalization_is_folded_where_that_is_exact():
     model, random = branched(), np.random.default_rng(0)
     for weight in model.weights:
         if not weight.path.endswith("kernel"):

@@ -47,7 +47,7 @@ def exported(networks, tmp_path_factory):
                 skeleton=painted.SKELETON,
                 max_people=5,
                 max_peaks=6,
-                licence="CC0-1.0",
+                license="CC0-1.0",
                 **options,
             )
         return files[key]
@@ -148,11 +148,11 @@ def test_metadata(exported):
     about = metadata_module.read(path)
     assert about.skeleton == painted.SKELETON
     assert (about.name, about.family, about.precision) == ("painted-efficienthrnet", "efficienthrnet", "int8")
-    assert about.input == Input(*painted.SIZE, dtype="uint8", name="image", colours="RGB", range=(0, 255))
+    assert about.input == Input(*painted.SIZE, dtype="uint8", name="image", colors="RGB", range=(0, 255))
     assert [(output.name, output.shape) for output in about.outputs] == [("poses", (1, 5, 14))]
     assert "ymin, xmin, ymax, xmax" in about.outputs[0].layout
     assert about.decoder == {"max_people": 5, "threshold": 0.1}
-    assert (about.licence, about.calibration_images) == ("CC0-1.0", 8)
+    assert (about.license, about.calibration_images) == ("CC0-1.0", 8)
     assert (about.drift.images, about.drift.joints, about.drift.lost) == (8, 48, 0)
     assert 0 < about.drift.median < 0.01
     # What anyone can read without this package.
@@ -189,8 +189,13 @@ def test_metadata_of_other_versions():
     about = Metadata("name", "efficientpose", painted.SKELETON, Input(64, 96))
     text = json.loads(about.to_json())
     assert Metadata.from_json(json.dumps({**text, "invented_later": 1})) == about
+    first = {**text, "format": 1, "licence": "MIT"}
+    first["input"] = {**text["input"], "colours": "BGR"}
+    del first["license"], first["input"]["colors"]
+    earlier = Metadata.from_json(json.dumps(first))
+    assert (earlier.license, earlier.input.colors) == ("MIT", "BGR")
     with pytest.raises(MetadataError, match="later version"):
-        Metadata.from_json(json.dumps({**text, "format": 2}))
+        Metadata.from_json(json.dumps({**text, "format": 3}))
     for damaged in ("{", "[]", json.dumps({**text, "skeleton": None}), json.dumps({"format": 1})):
         with pytest.raises(MetadataError, match="damaged"):
             Metadata.from_json(damaged)

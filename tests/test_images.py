@@ -52,11 +52,11 @@ def test_formats_give_rgb(tmp_path: Path, suffix: str) -> None:
     np.testing.assert_array_equal(read_image(path.read_bytes()), image)
 
 
-def test_grey_alpha_and_16_bit() -> None:
-    grey = read_image(encoded(picture()[..., 0]))
-    np.testing.assert_array_equal(grey, np.repeat(picture()[..., :1], 3, axis=2))
+def test_gray_alpha_and_16_bit() -> None:
+    gray = read_image(encoded(picture()[..., 0]))
+    np.testing.assert_array_equal(gray, np.repeat(picture()[..., :1], 3, axis=2))
     rgba = np.dstack([picture()[..., ::-1], np.full((40, 60), 7, np.uint8)])
-    np.testing.assert_array_equal(read_image(encoded(rgba)), picture())  # The colours as stored.
+    np.testing.assert_array_equal(read_image(encoded(rgba)), picture())  # The colors as stored.
     deep = picture()[..., ::-1].astype(np.uint16) * 256 + 99
     np.testing.assert_array_equal(read_image(encoded(deep)), picture())
     np.testing.assert_array_equal(read_image(encoded(deep[..., 0])), np.repeat(picture()[..., 2:], 3, axis=2))
@@ -210,9 +210,9 @@ def test_arrays() -> None:
     for bad in (np.zeros((2, 2, 2), np.uint8), np.zeros(4, np.uint8), np.zeros((0, 4, 3)), np.zeros((2, 2), np.int64)):
         with pytest.raises(ImageError, match=r"Received: shape"):
             read_image(bad)
-    for normalised in (rgb / 255, rgb / np.float32(127.5) - 1, (rgb / 255 - 0.45) / 0.225):
+    for normalized in (rgb / 255, rgb / np.float32(127.5) - 1, (rgb / 255 - 0.45) / 0.225):
         with pytest.raises(ImageError, match=r"values in \[0, 255\]: multiply.*Received: float"):
-            read_image(normalised)
+            read_image(normalized)
     assert not read_image(np.zeros((2, 2, 3))).any()
     np.testing.assert_array_equal(read_image(rgb.astype(np.float32)), rgb)
     with pytest.raises(ImageError, match="finite"):

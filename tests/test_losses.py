@@ -119,7 +119,7 @@ def test_pafs_point_from_first_to_second_joint() -> None:
     joints[0, 0] = (8, 8, 2), (8, 56, 1)
     joints[0, 1] = (40, 20, 2), (56, 20, 0)
     pafs = numpy_of(losses.render_pafs(joints, [(0, 1), (1, 0)], 8, 8, stride=8, limb_width=1.0))[0]
-    # The limb is the line x = 1 from y = 1 to y = 7, in cells; centres at x = 0.5 and 1.5 are half a cell from it.
+    # The limb is the line x = 1 from y = 1 to y = 7, in cells; centers at x = 0.5 and 1.5 are half a cell from it.
     np.testing.assert_allclose(pafs[2:6, :2, 1], 1)
     np.testing.assert_allclose(pafs[2:6, :2, 3], -1)
     np.testing.assert_allclose(pafs[..., 0], 0, atol=1e-6)

@@ -164,13 +164,13 @@ def test_mixed_precision(build):
 
 
 @pytest.mark.backend
-def test_preprocessing_in_the_graph_equals_normalising_before():
+def test_preprocessing_in_the_graph_equals_normalizing_before():
     inside = ke.EfficientPoseNAS("A", input_shape=(64, 64, 3))
     outside = ke.EfficientPoseNAS("A", input_shape=(64, 64, 3), include_preprocessing=False)
     outside.set_weights(inside.get_weights())
     image = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3)).astype("uint8")
-    normalised = (image / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
-    expected = outside.predict_on_batch(normalised.astype("float32"))["heatmaps"]
+    normalized = (image / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    expected = outside.predict_on_batch(normalized.astype("float32"))["heatmaps"]
     np.testing.assert_allclose(inside.predict_on_batch(image)["heatmaps"], expected, rtol=1e-4, atol=1e-5)
 
 

@@ -36,7 +36,7 @@ def test_associative_embedding(coco, record_property):
 
 
 def test_part_affinity_fields(coco, record_property):
-    options = {"family": "efficientpose", "input_size": (1024, 1024), "any_size": False, "several": True}
+    options = {"family": "efficientpose", "input_size": (1024, 1024), "any_size": False, "multi_person": True}
     scores = scores_of(coco, limit=60, **options)
     record_property("ap", scores.ap)
     print(f"AP {scores.ap:.4f}")

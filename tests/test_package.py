@@ -110,7 +110,7 @@ def test_points_are_the_published_ones(reference, variant, frame):
 MISTAKES = {
     "no such image": (("predict", "nowhere.jpg"), "There is no such file or folder"),
     "model": (("predict", "PHOTO", "--model", "efficientpose-tr"), "Did you mean 'efficientpose-rt'?"),
-    "no weights": (("predict", "PHOTO", "--model", "h-2"), "No weights with a licence to share"),
+    "no weights": (("predict", "PHOTO", "--model", "h-2"), "No weights with a license to share"),
     "scales": (("predict", "PHOTO", "--scales", "big"), "numbers separated by commas"),
     "weights file": (("predict", "PHOTO", "--model", "h-2", "--weights", "PHOTO"), "is not a readable weights file"),
     "annotations": (("evaluate", "coco", ".", "PHOTO", "--model", "efficientpose-rt"), "joints of 'coco_17'"),

@@ -36,9 +36,9 @@ def test_every_entry_says_what_it_is(entry) -> None:
     assert sha256(entry.path) == entry.sha256 and entry.path.stat().st_size == entry.size
     assert all(value for value in asdict(entry).values())
     card = (registry.packaged_folder() / f"{entry.name}.md").read_text(encoding="utf-8")
-    assert entry.score in card and entry.licence in card
+    assert entry.score in card and entry.license in card
     found = metadata.read(entry.exported_path)
-    assert (found.name, found.licence, found.min_score) == (entry.name, entry.licence, entry.min_score)
+    assert (found.name, found.license, found.min_score) == (entry.name, entry.license, entry.min_score)
     assert found.skeleton == SKELETONS[entry.skeleton]
 
 

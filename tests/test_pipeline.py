@@ -31,7 +31,7 @@ def assert_same(batch, other) -> None:
 
 
 def toy(num_people: int, **person: object) -> Dataset:
-    """One grey image with people in a row."""
+    """One gray image with people in a row."""
     persons = []
     for number in range(num_people):
         joints = np.full((17, 3), 2.0) * (5 + 2 * number, 10, 1)

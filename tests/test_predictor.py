@@ -103,7 +103,7 @@ def test_mirrored_image_gives_mirrored_people(predictor, photo):
 
 
 def test_several_people_through_part_affinity_fields(reference, predictor):
-    several = ke.PosePredictor(predictor.network, several=True)
+    several = ke.PosePredictor(predictor.network, multi_person=True)
     skiers = several(reference / "data/coco_samples/images/000000000785.jpg")
     assert len(skiers) >= 1
     best = predictor(reference / "data/coco_samples/images/000000000785.jpg")
@@ -142,7 +142,7 @@ def test_fixed_size_bottom_up_network():
 
 
 IMAGES = {
-    "grey": np.full((60, 40), 128, np.uint8),
+    "gray": np.full((60, 40), 128, np.uint8),
     "RGBA": np.full((60, 40, 4), 128, np.uint8),
     "16 bit": np.full((60, 40, 3), 40_000, np.uint16),
     "one pixel": np.full((1, 1, 3), 128, np.uint8),
@@ -240,7 +240,7 @@ MISTAKES = {
     "shape": (lambda p: p(np.zeros((4, 4, 7), np.uint8)), ImageError, "must have shape"),
     "absent": (lambda p: p("absent.jpg"), FileNotFoundError, "absent.jpg"),
     "several and flip": (
-        lambda p: ke.PosePredictor(p.network, several=True, flip=True),
+        lambda p: ke.PosePredictor(p.network, multi_person=True, flip=True),
         ValueError,
         "Mirroring is not defined",
     ),
@@ -268,16 +268,16 @@ MISTAKES = {
     "infinite scale": (lambda p: Settings(scales=(1, np.inf)), ValueError, "positive numbers"),
     "scales of one person": (lambda p: ke.PosePredictor(p.network, scales=(0.5, 1)), ValueError, "for EfficientHRNet"),
     "several of EfficientHRNet": (
-        lambda p: ke.PosePredictor(ke.EfficientHRNet(-4), several=True),
+        lambda p: ke.PosePredictor(ke.EfficientHRNet(-4), multi_person=True),
         ValueError,
-        "'several' is for EfficientPose",
+        "'multi_person' is for EfficientPose",
     ),
     "flip without names": (
         lambda p: ke.PosePredictor(ke.EfficientHRNet(-4, num_keypoints=5), flip=True),
         ValueError,
         "know left from right",
     ),
-    "normalised input": (
+    "normalized input": (
         lambda p: ke.PosePredictor(ke.EfficientPose("RT", include_preprocessing=False)),
         ValueError,
         "include_preprocessing=True",

@@ -37,7 +37,7 @@ def network() -> KerasNetwork:
 @pytest.fixture(scope="module")
 def maps_file(network, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("files") / "maps.tflite"
-    return ke.export.tflite(network.model, path, skeleton=painted.SKELETON, uint8_input=False)
+    return ke.export.tflite(network.model, path, skeleton=painted.SKELETON, input_dtype="float32")
 
 
 @pytest.fixture(scope="module")

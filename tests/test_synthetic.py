@@ -52,7 +52,7 @@ def test_people_turn_as_much_as_they_may(turning: float, facing: tuple[float, fl
 
 
 def test_left_side_is_lighter() -> None:
-    """The convention that tells the sides apart: colours of the thighs, above the knees."""
+    """The convention that tells the sides apart: colors of the thighs, above the knees."""
     lighter = []
     for index in range(60):
         sample = Scenes(people=(1, 1), occluders=0, height=(0.8, 0.9), seed=2).sample(index)

@@ -15,28 +15,28 @@ import pytest
 import keras_ehrnet as ke
 from keras_ehrnet import training
 from keras_ehrnet.data import classification, write_image
-from keras_ehrnet.data.augment import AUGMENTATIONS, Augmentation, Region, colour_matrix, random_warp
+from keras_ehrnet.data.augment import AUGMENTATIONS, Augmentation, Region, color_matrix, random_warp
 from keras_ehrnet.data.classification import LabelledExamples, LabelledImages, read_cifar100, read_image_folders
 from keras_ehrnet.training import recipe as recipes
 from keras_ehrnet.training.scoring import top_accuracy
 
 CLASSES = ("blue", "green", "red")
-COLOURS = np.array([[30, 40, 220], [30, 210, 50], [220, 40, 30]])
+COLORS = np.array([[30, 40, 220], [30, 210, 50], [220, 40, 30]])
 
 
-def coloured(rng, colour, size=(40, 48)):
-    return np.clip(COLOURS[colour] + rng.normal(0, 20, (*size, 3)), 0, 255).astype(np.uint8)
+def colored(rng, color, size=(40, 48)):
+    return np.clip(COLORS[color] + rng.normal(0, 20, (*size, 3)), 0, 255).astype(np.uint8)
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """Pictures in ImageNet's layout, of a colour for each class."""
+    """Pictures in ImageNet's layout, of a color for each class."""
     root, rng = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
     for split, count in (("train", 8), ("val", 3)):
         for label, name in enumerate(CLASSES):
             (root / split / name).mkdir(parents=True)
             for number in range(count):
-                write_image(root / split / name / f"{number}.png", coloured(rng, label))
+                write_image(root / split / name / f"{number}.png", colored(rng, label))
     return root
 
 
@@ -65,7 +65,7 @@ def trained(folders, tmp_path_factory):
     return training.train(classifier_recipe(folders, tmp_path_factory.mktemp("run") / "b-4"))
 
 
-def test_a_classifier_learns_colours_and_is_scored(trained):
+def test_a_classifier_learns_colors_and_is_scored(trained):
     last = trained.history[-1]
     assert last["loss"] < 0.6 * trained.history[0]["loss"]
     assert last["top1"] >= 0.8
@@ -189,7 +189,7 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path):
 
 def test_examples_depend_on_seed_epoch_and_index_alone():
     rng = np.random.default_rng(2)
-    images = np.stack([coloured(rng, label) for label in (0, 1, 2)])
+    images = np.stack([colored(rng, label) for label in (0, 1, 2)])
     pictures = LabelledImages("toy", CLASSES, images, np.array([0, 1, 2]))
     examples = LabelledExamples(pictures, (24, 24), "efficientnet", seed=3)
     first = examples.batch([(0, 1), (0, 2), (1, 1)])
@@ -202,7 +202,7 @@ def test_examples_depend_on_seed_epoch_and_index_alone():
     np.testing.assert_array_equal(plain.images[0], images[0][:, 4:44])
 
 
-def test_aspect_ratios_and_principal_colours():
+def test_aspect_ratios_and_principal_colors():
     region, size = Region((50, 50), (100, 100)), (100, 100)
     stretched = Augmentation(aspect=(0.5, 2.0))
     warps = [random_warp(stretched, region, size, np.random.default_rng(seed)).matrix for seed in range(200)]
@@ -210,11 +210,11 @@ def test_aspect_ratios_and_principal_colours():
     assert 0.5 <= ratios.min() < 0.6 and 1.7 < ratios.max() <= 2
     assert abs(np.log(ratios).mean()) < 0.1
     np.testing.assert_allclose([np.linalg.det(matrix[:, :2]) for matrix in warps], 1)
-    offsets = np.array([colour_matrix(Augmentation(pca=0.1), np.random.default_rng(seed))[:, 3] for seed in range(400)])
+    offsets = np.array([color_matrix(Augmentation(pca=0.1), np.random.default_rng(seed))[:, 3] for seed in range(400)])
     # The first axis, of brightness, has most of the deviation: 0.1 * 0.2175 * 255 along it.
     deviations = np.sqrt(np.linalg.eigvalsh(np.cov(offsets.T)))
     np.testing.assert_allclose(deviations, np.array([0.0045, 0.0188, 0.2175]) * 25.5, rtol=0.15)
-    assert AUGMENTATIONS["efficientnet"].changes_colours
+    assert AUGMENTATIONS["efficientnet"].changes_colors
 
 
 @pytest.mark.parametrize(

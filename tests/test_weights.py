@@ -357,7 +357,7 @@ def own_entry(tiny_model, tmp_path, monkeypatch):
         url=path.name,
         sha256=formats.sha256(path),
         size=path.stat().st_size,
-        licence="Apache-2.0",
+        license="Apache-2.0",
         skeleton="coco_17",
         paper="doi 10.1007/s41095-021-0214-z",
         score="AP 0.0 (nothing)",

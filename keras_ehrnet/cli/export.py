@@ -48,7 +48,7 @@ def export(
     max_peaks: Annotated[
         int | None, typer.Option("--max-peaks", min=1, help="Of --decode peaks, per joint. Default: 20.")
     ] = None,
-    licence: Annotated[str | None, typer.Option("--licence", help="Of the weights, for the file to tell.")] = None,
+    license: Annotated[str | None, typer.Option("--license", help="Of the weights, for the file to tell.")] = None,
     check_tftrt: Annotated[
         bool, typer.Option("--check-tftrt", help="Say which operations TF-TRT would take; needs no TensorRT.")
     ] = False,
@@ -68,7 +68,7 @@ def export(
         "calibration_images": calibration_images,
         "max_people": max_people,
         "max_peaks": max_peaks,
-        "licence": licence,
+        "license": license,
     }
     if output is not None:
         name, _ = formats.check(output, format, **options)
@@ -93,7 +93,7 @@ def _describe(console: Console, path: Path) -> None:
     about = metadata.read(path) if path.suffix.lower() == FORMATS["tflite"].suffix else None
     if about is None:
         return
-    console.print(f"Input:  {about.input.dtype} {about.input.colours} {about.input.height}x{about.input.width}")
+    console.print(f"Input:  {about.input.dtype} {about.input.colors} {about.input.height}x{about.input.width}")
     for output in about.outputs:
         shape = "x".join(map(str, output.shape))
         console.print(f"Output: {output.name} {shape} {output.layout}", soft_wrap=True, highlight=False, markup=False)

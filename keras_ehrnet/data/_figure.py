@@ -1,4 +1,4 @@
-"""The body behind `synthetic`: proportions, angles and colours at random, and how to draw it.
+"""The body behind `synthetic`: proportions, angles and colors at random, and how to draw it.
 
 Body coordinates: x towards the body's left, y up, z forward, in heights of the standing figure, from the pelvis.
 """
@@ -40,7 +40,7 @@ class Part:
     Args:
         points: names of the points.
         radii: one for each, in heights of the figure.
-        color: str. Which colour of the figure.
+        color: str. Which color of the figure.
         side: str. `"left"`, `"right"` or `""`.
     """
 
@@ -106,7 +106,7 @@ class Figure:
 
 
 def random_figure(rng: np.random.Generator, place: tuple[float, float], size: float, turning: float = 1.0) -> Figure:
-    """A figure with random proportions, pose, side and colours; its pelvis is at `place`, in pixels.
+    """A figure with random proportions, pose, side and colors; its pelvis is at `place`, in pixels.
 
     All angles to the viewer are multiplied by `turning`: at 0 everybody is upright and seen from the front.
     """

@@ -1,4 +1,4 @@
-"""Augmentation: one affine warp per image, and one colour matrix. Joints and masks follow the warp."""
+"""Augmentation: one affine warp per image, and one color matrix. Joints and masks follow the warp."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _HALF_BODY_JOINTS = 8  # Only persons with more labelled joints than this are cu
 _SUBPIXEL_BITS = 4  # Polygons are drawn with coordinates in sixteenths of a pixel.
 _SMALLEST_REGION = 16.0  # Pixels. A person with one labelled joint has a box without area.
 _LUMINANCE = np.array([0.299, 0.587, 0.114])
-# Principal axes of ImageNet's colours in columns, and the deviations along them (Krizhevsky et al. 2012), of 255.
-_COLOUR_AXES = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
-_COLOUR_DEVIATIONS = np.array([0.2175, 0.0188, 0.0045])
+# Principal axes of ImageNet's colors in columns, and the deviations along them (Krizhevsky et al. 2012), of 255.
+_COLOR_AXES = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
+_COLOR_DEVIATIONS = np.array([0.2175, 0.0188, 0.0045])
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class Augmentation:
         brightness: float. Largest change, as a part of the full range.
         contrast: float. Largest change of the factor 1.
         saturation: float. Largest change of the factor 1.
-        hue: float. Largest rotation of colours in degrees.
+        hue: float. Largest rotation of colors in degrees.
         aspect: tuple (float, float). Factors of width over height. Drawn from their logarithms.
-        pca: float. Deviation of the change along each principal axis of ImageNet's colours, which is multiplied by
+        pca: float. Deviation of the change along each principal axis of ImageNet's colors, which is multiplied by
             that axis's own deviation.
         mosaic: float. Probability of an image put together from four (bottom-up only).
 
@@ -82,8 +82,8 @@ class Augmentation:
                 raise ValueError(f"{name} must be (low, high), both positive. Received: {name}={value!r}")
 
     @property
-    def changes_colours(self) -> bool:
-        """Whether any of the colour ranges is not zero."""
+    def changes_colors(self) -> bool:
+        """Whether any of the color ranges is not zero."""
         return any((self.brightness, self.contrast, self.saturation, self.hue, self.pca))
 
 
@@ -98,7 +98,7 @@ AUGMENTATIONS: dict[str, Augmentation] = {
     ),
 }
 """What the papers use. Of EfficientPose-A/B/C they tell the ranges, not how values are drawn from them; of the compact
-EfficientNet, that there are rotation, scale, aspect ratio and jitter along the principal colours, not how much."""
+EfficientNet, that there are rotation, scale, aspect ratio and jitter along the principal colors, not how much."""
 
 
 def augmentation(name_or_value: str | Augmentation) -> Augmentation:
@@ -134,7 +134,7 @@ class Warp:
     """An affine change of an image.
 
     Args:
-        matrix: float64 array of shape `(2, 3)`. From pixels of the image to pixels of the result (centres at +0.5).
+        matrix: float64 array of shape `(2, 3)`. From pixels of the image to pixels of the result (centers at +0.5).
         size: tuple (width, height) of the result.
         flipped: bool. Whether it mirrors.
 
@@ -194,7 +194,7 @@ class Warp:
 
     @cached_property
     def _index_matrix(self) -> np.ndarray:
-        """The same matrix for OpenCV, which has pixel centres at whole numbers."""
+        """The same matrix for OpenCV, which has pixel centers at whole numbers."""
         matrix = self.matrix.copy()
         matrix[:, 2] += matrix[:, :2].sum(axis=1) / 2 - 0.5
         return matrix
@@ -272,24 +272,24 @@ def random_warp(augmentation: Augmentation, region: Region, size: tuple[int, int
     return Warp(matrix, size, flipped)
 
 
-def jitter_colours(image: np.ndarray, augmentation: Augmentation, rng: np.random.Generator) -> None:
-    """Changes brightness, contrast, saturation and hue of a uint8 RGB image in place, all by one colour matrix."""
-    matrix = colour_matrix(augmentation, rng)
+def jitter_colors(image: np.ndarray, augmentation: Augmentation, rng: np.random.Generator) -> None:
+    """Changes brightness, contrast, saturation and hue of a uint8 RGB image in place, all by one color matrix."""
+    matrix = color_matrix(augmentation, rng)
     cv2.transform(image, matrix, dst=image)
 
 
-def colour_matrix(augmentation: Augmentation, rng: np.random.Generator) -> np.ndarray:
-    """The affine map of RGB colours, `(3, 4)`, of a random change."""
+def color_matrix(augmentation: Augmentation, rng: np.random.Generator) -> np.ndarray:
+    """The affine map of RGB colors, `(3, 4)`, of a random change."""
     brightness, contrast, saturation, hue = 2 * rng.random(4) - 1
-    grey = np.ones((3, 1)) * _LUMINANCE
-    saturated = grey + (1 + augmentation.saturation * saturation) * (np.eye(3) - grey)
-    # Hue: a rotation about the grey axis.
+    gray = np.ones((3, 1)) * _LUMINANCE
+    saturated = gray + (1 + augmentation.saturation * saturation) * (np.eye(3) - gray)
+    # Hue: a rotation about the gray axis.
     angle = np.deg2rad(augmentation.hue * hue)
     axis = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / np.sqrt(3)
     rotation = np.eye(3) + np.sin(angle) * axis + (1 - np.cos(angle)) * axis @ axis
     gain = 1 + augmentation.contrast * contrast
     offset = np.full((3, 1), 128 * (1 - gain) + 255 * augmentation.brightness * brightness)
     if augmentation.pca:
-        shift = _COLOUR_AXES @ (augmentation.pca * rng.standard_normal(3) * _COLOUR_DEVIATIONS)
+        shift = _COLOR_AXES @ (augmentation.pca * rng.standard_normal(3) * _COLOR_DEVIATIONS)
         offset += 255 * shift[:, None]
     return np.concatenate([gain * rotation @ saturated, offset], axis=1)

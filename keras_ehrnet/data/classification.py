@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from keras_ehrnet.data._checks import plain
-from keras_ehrnet.data.augment import Augmentation, Region, augmentation, jitter_colours, random_warp
+from keras_ehrnet.data.augment import Augmentation, Region, augmentation, jitter_colors, random_warp
 from keras_ehrnet.data.targets import Batch
 from keras_ehrnet.images import ImageSource, is_image_file, read_image
 from keras_ehrnet.support import files
@@ -233,8 +233,8 @@ class LabelledExamples:
         for row, (epoch, index) in enumerate(numbers):
             rng = np.random.default_rng((self.seed, int(epoch), int(index)))
             self._warped(int(index), rng, batch.images[row])
-            if self.augmentation.changes_colours:
-                jitter_colours(batch.images[row], self.augmentation, rng)
+            if self.augmentation.changes_colors:
+                jitter_colors(batch.images[row], self.augmentation, rng)
             batch.joints[row] = self.dataset.labels[index]
             batch.masks[row] = 1
         return batch

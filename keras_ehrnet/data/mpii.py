@@ -36,7 +36,7 @@ def read_mpii(
     The file is a list of persons with `image`, `joints` (16 pairs), `joints_vis` (1: labelled), `center`, `scale` and,
     where known, `visible` (1: seen, 0: hidden), `head_size` (the length that PCKh divides by: 0.6 times the diagonal
     of the head box), `person` (number within the image) and `index`. Persons of one image come together; a person's
-    id is its position in the file. A person's box is the square of 200 * scale pixels around its centre, which may
+    id is its position in the file. A person's box is the square of 200 * scale pixels around its center, which may
     reach over the edge. The file does not tell image sizes: joints outside are not looked for.
 
     Args:

@@ -222,7 +222,7 @@ def _annotations(sample: Sample, first_id: int) -> Iterator[dict]:
 
 
 def _background(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
-    """A picture of nothing: coarse random colours made smooth, with stripes or shapes on them."""
+    """A picture of nothing: coarse random colors made smooth, with stripes or shapes on them."""
     cells = int(rng.integers(2, 7))
     base = rng.uniform(30, 225, 3)
     coarse = np.clip(base + rng.normal(0, rng.uniform(5, 60), (cells, cells, 3)), 0, 255).astype(np.uint8)

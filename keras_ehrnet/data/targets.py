@@ -15,7 +15,7 @@ from keras_ehrnet.data.augment import (
     augmentation,
     half_body_region,
     image_region,
-    jitter_colours,
+    jitter_colors,
     outlines,
     person_region,
     random_warp,
@@ -139,8 +139,8 @@ class Examples:
                 joints, mask = self._mosaic(int(index), rng, image)
             else:
                 joints, mask = self._example(self.samples[index], rng, image)
-            if self.augmentation.changes_colours:
-                jitter_colours(image, self.augmentation, rng)
+            if self.augmentation.changes_colors:
+                jitter_colors(image, self.augmentation, rng)
             batch.joints[row] = _padded(joints, batch.joints.shape[1])
             batch.masks[row] = mask
         return batch

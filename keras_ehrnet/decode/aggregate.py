@@ -21,7 +21,7 @@ _CHANNELS_AT_ONCE = 64  # OpenCV limits the channels of an image
 
 @dataclass(frozen=True)
 class Geometry:
-    """How an image is placed in a network's input: scaled by one factor about its centre.
+    """How an image is placed in a network's input: scaled by one factor about its center.
 
     Args:
         resized_width: int. Width of the network's input.
@@ -49,7 +49,7 @@ class Geometry:
 
     @property
     def matrix(self) -> np.ndarray:
-        """2x3 matrix from coordinates of the image to coordinates of the input (pixel centres at +0.5)."""
+        """2x3 matrix from coordinates of the image to coordinates of the input (pixel centers at +0.5)."""
         middle = np.array([self.resized_width, self.resized_height]) / 2
         offset = middle - self.factor * np.array(self.center)
         return np.column_stack([np.eye(2) * self.factor, offset])
@@ -73,7 +73,7 @@ class Geometry:
     def warp(self, image: np.ndarray) -> np.ndarray:
         """The network's input, `(resized_height, resized_width, C)`, black where there is no image."""
         matrix = self.matrix
-        # OpenCV's pixel centres are at whole numbers.
+        # OpenCV's pixel centers are at whole numbers.
         matrix[:, 2] += matrix[:, :2].sum(axis=1) / 2 - 0.5
         return cv2.warpAffine(image, matrix, (self.resized_width, self.resized_height), flags=cv2.INTER_LINEAR)
 
@@ -117,7 +117,7 @@ def resize_geometry(
 
 
 def letterbox_geometry(image_width: int, image_height: int, input_width: int, input_height: int) -> Geometry:
-    """How a whole image is fitted into an input of fixed size: as large as possible, centred, the rest black.
+    """How a whole image is fitted into an input of fixed size: as large as possible, centered, the rest black.
 
     Args:
         image_width: int. Width of the image.
@@ -264,7 +264,7 @@ def average_strides(heatmaps_4: np.ndarray, heatmaps_2: np.ndarray) -> np.ndarra
 
 
 def resize_maps(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Maps resized bilinearly, half-pixel centres.
+    """Maps resized bilinearly, half-pixel centers.
 
     Args:
         maps: float array of shape `(H, W, C)`.

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from keras_ehrnet.decode.assignment import assign
-from keras_ehrnet.decode.peaks import SHIFTS, Bands, Peaks, checked_maps, find_peaks, reduce_blocks
+from keras_ehrnet.decode.peaks import SUBPIXEL, Bands, Peaks, checked_maps, find_peaks, reduce_blocks
 from keras_ehrnet.poses import Poses
 from keras_ehrnet.skeletons import COCO_17, Skeleton
 
@@ -26,19 +26,19 @@ class Protocol:
     Args:
         stride: int. Pixels of the network's input per pixel of the heatmaps.
         nms_kernel: int. Window of the non-maximum suppression, in pixels of the heatmaps.
-        shift: str. How to find the place between the pixels: a key of `peaks.SHIFTS`.
+        subpixel: str. How to find the place between the pixels: a key of `peaks.SUBPIXEL`.
         first_of_equals: bool. Whether of equally high neighbours only the first is a peak.
     """
 
     stride: int
     nms_kernel: int
-    shift: str
+    subpixel: str
     first_of_equals: bool
 
 
 PROTOCOLS = {
-    "paper": Protocol(stride=1, nms_kernel=5, shift="quarter", first_of_equals=False),
-    "fast": Protocol(stride=2, nms_kernel=3, shift="parabola", first_of_equals=True),
+    "paper": Protocol(stride=1, nms_kernel=5, subpixel="quarter", first_of_equals=False),
+    "fast": Protocol(stride=2, nms_kernel=3, subpixel="parabola", first_of_equals=True),
 }
 
 
@@ -49,10 +49,10 @@ def associative(
     skeleton: Skeleton = COCO_17,
     protocol: str = "paper",
     max_people: int = 30,
-    detection_threshold: float = 0.1,
+    threshold: float = 0.1,
     tag_threshold: float = 1.0,
     nms_kernel: int | None = None,
-    adjust: bool = True,
+    subpixel: str | None = None,
     refine: bool = True,
     stride: float | None = None,
     image_size: tuple[int, int] | None = None,
@@ -67,10 +67,11 @@ def associative(
         skeleton: `Skeleton`. What the K joints are, and in which order they are grouped.
         protocol: str. `"paper"` or `"fast"`.
         max_people: int. At most so many people, and peaks per joint; of more people, those with the best scores.
-        detection_threshold: float. Peaks at or below it are no joints.
+        threshold: float. Peaks at or below it are no joints.
         tag_threshold: float. A joint joins a person only if its tag is nearer than this to the person's mean tag.
         nms_kernel: int or None. Window of the peaks in pixels of the heatmaps; None: 5 (paper), 3 (fast).
-        adjust: bool. Whether to move joints from the pixel's centre to a place between the pixels.
+        subpixel: str or None. How joints are placed between the pixels: `"quarter"`, `"parabola"` or `"none"`, pixel
+            centers; None: quarter (paper), parabola (fast).
         refine: bool. Whether to look for the joints that a person lacks where its tag and the heatmap agree best.
         stride: float or None. Coordinates are multiplied by it; None: 1 (paper), 2 (fast), which gives pixels of the
             network's input.
@@ -92,7 +93,7 @@ def associative(
         >>> from keras_ehrnet import decode
         >>> heatmaps, tags = np.zeros((32, 48, 17)), np.zeros((32, 48, 17))
         >>> heatmaps[10, 20], heatmaps[10, 40], tags[:, 30:] = 0.9, 0.8, 5.0
-        >>> people = decode.associative(heatmaps, tags, adjust=False)
+        >>> people = decode.associative(heatmaps, tags, subpixel="none")
         >>> people, people[1].joint("nose")[:2]
         (Poses(2 persons, coco_17, scores 0.90 0.80), (40.5, 10.5))
     """
@@ -102,16 +103,18 @@ def associative(
     heatmaps, tags = _checked(heatmaps, tags, skeleton)
     kernel = nms_kernel or settings.nms_kernel
     bands = Bands.of(heatmaps, kernel)
-    peaks = find_peaks(heatmaps, max_people, detection_threshold, kernel, settings.first_of_equals, bands)
+    peaks = find_peaks(heatmaps, max_people, threshold, kernel, settings.first_of_equals, bands)
     people = match(peaks, peak_tags(peaks, heatmaps, tags), skeleton, max_people, tag_threshold)
     if len(people) == 0:
         return Poses.empty(skeleton, image_size)
     people = best_people(people, max_people)
     scores = people[..., 2].mean(axis=1)
-    shift = settings.shift if adjust else "none"
-    placed = place(people, heatmaps, shift)
+    subpixel = settings.subpixel if subpixel is None else subpixel
+    if subpixel not in SUBPIXEL:
+        raise ValueError(f"`subpixel` must be one of {', '.join(map(repr, SUBPIXEL))}. Received: {subpixel!r}")
+    placed = place(people, heatmaps, subpixel)
     if refine:
-        placed = add_missing(placed, heatmaps, tags, shift, bands)
+        placed = add_missing(placed, heatmaps, tags, subpixel, bands)
     keypoints = placed[..., :3] * (*[stride or settings.stride] * 2, 1)
     return Poses(keypoints, scores, skeleton, image_size)
 
@@ -199,13 +202,13 @@ def best_people(people: np.ndarray, max_people: int) -> np.ndarray:
     return people[np.sort(best)]
 
 
-def place(people: np.ndarray, heatmaps: np.ndarray, shift: str = "quarter") -> np.ndarray:
-    """Moves joints from pixel indices to coordinates (pixel centres at +0.5), between the pixels.
+def place(people: np.ndarray, heatmaps: np.ndarray, subpixel: str = "quarter") -> np.ndarray:
+    """Moves joints from pixel indices to coordinates (pixel centers at +0.5), between the pixels.
 
     Args:
         people: array of shape `(N, K, 3 + T)`, as `match` returns it.
         heatmaps: float array of shape `(H, W, K)`.
-        shift: str. `"quarter"`, `"parabola"` or `"none"`.
+        subpixel: str. `"quarter"`, `"parabola"` or `"none"`.
 
     Returns:
         Array like `people`.
@@ -213,12 +216,12 @@ def place(people: np.ndarray, heatmaps: np.ndarray, shift: str = "quarter") -> n
     placed = people.copy()
     person, joint = np.nonzero(people[..., 2] > 0)
     column, row = people[person, joint, :2].astype(int).T
-    placed[person, joint, :2] += 0.5 + SHIFTS[shift](heatmaps, row, column, joint)
+    placed[person, joint, :2] += 0.5 + SUBPIXEL[subpixel](heatmaps, row, column, joint)
     return placed
 
 
 def add_missing(
-    people: np.ndarray, heatmaps: np.ndarray, tags: np.ndarray, shift: str = "quarter", bands: Bands | None = None
+    people: np.ndarray, heatmaps: np.ndarray, tags: np.ndarray, subpixel: str = "quarter", bands: Bands | None = None
 ) -> np.ndarray:
     """Places a person's missing joints at argmax(heatmap - round(distance to the person's mean tag)).
 
@@ -226,7 +229,7 @@ def add_missing(
         people: array of shape `(N, K, 3 + T)`, as `place` returns it.
         heatmaps: float array of shape `(H, W, K)`.
         tags: float array of shape `(H', W', K, T)`, H = ratio * H'.
-        shift: str. As in `place`.
+        subpixel: str. As in `place`.
         bands: `Bands` of the heatmaps of any height, if there are any: they shorten the search.
 
     Returns:
@@ -240,7 +243,7 @@ def add_missing(
     best = _AgreementSearch(heatmaps, tags, bands or Bands(1, heatmaps)).best_pixels(joint, means[person], people)
     row, column = np.divmod(best, heatmaps.shape[1])
     score = heatmaps[row, column, joint]
-    xy = np.stack([column, row], axis=-1) + np.float32(0.5) + SHIFTS[shift](heatmaps, row, column, joint)
+    xy = np.stack([column, row], axis=-1) + np.float32(0.5) + SUBPIXEL[subpixel](heatmaps, row, column, joint)
     positive = score > 0
     refined = people.copy()
     refined[person[positive], joint[positive], :3] = np.column_stack([xy, score])[positive]

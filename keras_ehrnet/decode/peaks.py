@@ -192,11 +192,11 @@ def parabola_shift(heatmaps: np.ndarray, row: np.ndarray, column: np.ndarray, jo
     The logarithm of a gaussian is a parabola, so for the maps that networks are trained on this is exact. The shift
     stays within half a pixel, and is zero where the parabola has no top.
     """
-    left, right, above, below, centre = (
+    left, right, above, below, center = (
         np.log(np.maximum(value, 1e-3)) for value in _cross(heatmaps, row, column, joint)
     )
     low, high = np.stack([left, above], axis=-1), np.stack([right, below], axis=-1)
-    curvature = 2 * centre[..., None] - low - high
+    curvature = 2 * center[..., None] - low - high
     bent = curvature > 1e-6
     shift = np.where(bent, (high - low) / (2 * np.where(bent, curvature, 1)), 0)
     return np.clip(shift, -0.5, 0.5).astype(np.float32)
@@ -209,7 +209,7 @@ def _cross(heatmaps: np.ndarray, row: np.ndarray, column: np.ndarray, joint: np.
 
 
 Shift = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
-SHIFTS: dict[str, Shift] = {
+SUBPIXEL: dict[str, Shift] = {
     "none": lambda heatmaps, row, column, joint: np.zeros((*np.shape(row), 2), np.float32),
     "quarter": quarter_shift,
     "parabola": parabola_shift,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from keras_ehrnet.decode.peaks import SHIFTS, checked_maps
+from keras_ehrnet.decode.peaks import SUBPIXEL, checked_maps
 from keras_ehrnet.poses import Poses
 from keras_ehrnet.skeletons import Skeleton
 
@@ -19,7 +19,7 @@ def single_person(
     skeleton: Skeleton,
     smooth: bool = False,
     threshold: float = 0.0,
-    refine: str = "none",
+    subpixel: str = "none",
     image_size: tuple[int, int] | None = None,
 ) -> Poses:
     """The one person in a set of heatmaps.
@@ -29,7 +29,7 @@ def single_person(
         skeleton: `Skeleton`. What the K joints are.
         smooth: bool. Whether to look for the highest place after blurring with a gaussian of one pixel.
         threshold: float. A joint whose heatmap stays below it keeps its place but has score 0: not found.
-        refine: str. `"none"`: pixel centres, for maps at full resolution. `"quarter"`: moved a quarter of a pixel
+        subpixel: str. `"none"`: pixel centers, for maps at full resolution. `"quarter"`: moved a quarter of a pixel
             towards the higher neighbour, for coarse maps. `"parabola"`: fitted between the pixels.
         image_size: (width, height) or None. Passed on to the result.
 
@@ -38,7 +38,7 @@ def single_person(
         map's value, before blurring, not below 0; the person's is their mean.
 
     Raises:
-        ValueError: if the shape does not fit the skeleton, values are not finite, or `refine` is unknown.
+        ValueError: if the shape does not fit the skeleton, values are not finite, or `subpixel` is unknown.
 
     Example:
         >>> import numpy as np
@@ -48,13 +48,13 @@ def single_person(
         >>> decode.single_person(heatmaps, skeleton=skeletons.MPII_16).joint("pelvis")
         (30.5, 20.5, 0.75)
     """
-    if refine not in SHIFTS:
-        raise ValueError(f"`refine` must be one of {', '.join(map(repr, SHIFTS))}. Received: {refine!r}")
+    if subpixel not in SUBPIXEL:
+        raise ValueError(f"`subpixel` must be one of {', '.join(map(repr, SUBPIXEL))}. Received: {subpixel!r}")
     heatmaps = checked_maps(heatmaps, "heatmaps", "HWK", skeleton.num_joints)
     searched = _smoothed(heatmaps) if smooth else heatmaps
     row, column = np.divmod(searched.reshape(-1, skeleton.num_joints).argmax(axis=0), heatmaps.shape[1])
     joint = np.arange(skeleton.num_joints)
-    xy = np.stack([column, row], axis=-1) + np.float32(0.5) + SHIFTS[refine](searched, row, column, joint)
+    xy = np.stack([column, row], axis=-1) + np.float32(0.5) + SUBPIXEL[subpixel](searched, row, column, joint)
     scores = np.maximum(heatmaps[row, column, joint], 0)
     scores = np.where(scores < threshold, 0, scores)
     return Poses(np.column_stack([xy, scores])[None], scores.mean(keepdims=True), skeleton, image_size)

@@ -84,7 +84,7 @@ def mpii(
     skip_missing: bool = False,
     progress: bool = True,
 ) -> PckScores:
-    """MPII's PCKh@0.5 and @0.1 of a predictor, every person cut out by its annotated centre and scale.
+    """MPII's PCKh@0.5 and @0.1 of a predictor, every person cut out by its annotated center and scale.
 
     Args:
         predictor: `PosePredictor` of MPII's 16 keypoints.

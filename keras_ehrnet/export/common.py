@@ -9,6 +9,7 @@ from keras_ehrnet import runtime
 from keras_ehrnet.metadata import Input, Metadata, Output
 from keras_ehrnet.runtime.keras import KerasNetwork
 from keras_ehrnet.skeletons import Skeleton
+from keras_ehrnet.support.messages import suggestion
 
 if TYPE_CHECKING:
     import keras
@@ -39,12 +40,12 @@ def load(
     return network
 
 
-def registered_licence(source: object, weights: object) -> str | None:
-    """Licence of the published weights that a name stands for; None for any other weights."""
+def registered_license(source: object, weights: object) -> str | None:
+    """License of the published weights that a name stands for; None for any other weights."""
     from keras_ehrnet.weights import REGISTRY
 
     name = source if weights is None else weights
-    return REGISTRY[name].licence if isinstance(name, str) and name in REGISTRY else None
+    return REGISTRY[name].license if isinstance(name, str) and name in REGISTRY else None
 
 
 def check_batch(batch: object) -> None:
@@ -55,7 +56,7 @@ def check_batch(batch: object) -> None:
 
 
 def describe_maps(
-    network: KerasNetwork, model: keras.Model, *, batch: int | None, dtype: str, licence: str | None
+    network: KerasNetwork, model: keras.Model, *, batch: int | None, dtype: str, license: str | None
 ) -> Metadata:
     """Metadata of a network whose outputs are its maps.
 
@@ -64,7 +65,7 @@ def describe_maps(
         model: `keras.Model` of fixed size that is exported for it.
         batch: int, or None for any number of images, which shapes show as -1.
         dtype: str. Type of the input's pixels.
-        licence: str, or None. What the weights may be used for.
+        license: str, or None. What the weights may be used for.
 
     Returns:
         `Metadata`.
@@ -72,4 +73,13 @@ def describe_maps(
     images = -1 if batch is None else batch
     outputs = [Output(name, (images, *maps.shape[1:]), LAYOUTS.get(name, "")) for name, maps in model.output.items()]
     source = Input(*network.input_size, dtype=dtype)
-    return Metadata(network.name, network.family, network.skeleton, source, tuple(outputs), licence=licence)
+    return Metadata(network.name, network.family, network.skeleton, source, tuple(outputs), license=license)
+
+
+def check_input_dtype(input_dtype: str) -> None:
+    """ValueError for a type of pixels that exported files do not take."""
+    valid = ("uint8", "float32")
+    if input_dtype not in valid:
+        raise ValueError(
+            f"The type of the input. {suggestion(input_dtype, valid)} Received: input_dtype={input_dtype!r}"
+        )

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from keras_ehrnet.runtime.onnx import METADATA_KEY
 from keras_ehrnet.skeletons import Skeleton
 from keras_ehrnet.support.files import write_file
-from keras_ehrnet.support.messages import suggestion
 
 if TYPE_CHECKING:
     import keras
@@ -29,15 +28,15 @@ def onnx(
     skeleton: Skeleton | None = None,
     input_size: tuple[int, int] | None = None,
     batch: int | None = 1,
-    input_type: str = "uint8",
+    input_dtype: str = "uint8",
     opset: int = OPSET,
-    licence: str | None = None,
+    license: str | None = None,
 ) -> Path:
     """Writes an ONNX file that takes RGB images and gives named maps.
 
     The input is `"image"` of shape `(batch, height, width, 3)`, RGB in [0, 255]; the outputs are the Keras model's,
-    channels last like it. Inside, everything is channels first; normalisation is part of the graph, batch
-    normalisation is folded into the convolutions, padding is explicit. Names, skeleton and licence are JSON under the
+    channels last like it. Inside, everything is channels first; normalization is part of the graph, batch
+    normalization is folded into the convolutions, padding is explicit. Names, skeleton and license are JSON under the
     key `"keras_ehrnet"` of the model's properties.
 
     Args:
@@ -47,9 +46,9 @@ def onnx(
         skeleton: `Skeleton`, or None for the one that fits the number of keypoints.
         input_size: tuple (height, width) in pixels, or None for the model's own, or its paper's.
         batch: int, or None for any number of images.
-        input_type: str. `"uint8"`, or `"float32"` for runtimes that take no bytes (TensorRT before 8.5).
+        input_dtype: str. `"uint8"`, or `"float32"` for runtimes that take no bytes (TensorRT before 8.5).
         opset: int. Version of ONNX's operators, 13 to 21.
-        licence: str, or None. SPDX identifier of the weights' licence; None: the registered one of published weights.
+        license: str, or None. SPDX identifier of the weights' license; None: the registered one of published weights.
 
     Returns:
         Path of the file.
@@ -67,7 +66,7 @@ def onnx(
     target = Path(path)
     if target.suffix.lower() != ".onnx":
         raise ValueError(f"The name of an ONNX file ends in .onnx. Received: {str(path)!r}")
-    _check_options(input_type, opset)
+    _check_options(input_dtype, opset)
     helper, checker = _toolkit()
     from keras_ehrnet.export import common, onnx_layers
     from keras_ehrnet.export.plain import plain_model
@@ -75,10 +74,10 @@ def onnx(
     common.check_batch(batch)
     network = common.load(source, weights, skeleton, input_size)
     plain = plain_model(network.model, network.input_size)
-    licence = licence or common.registered_licence(source, weights)
-    metadata = common.describe_maps(network, plain, batch=batch, dtype=input_type, licence=licence)
+    license = license or common.registered_license(source, weights)
+    metadata = common.describe_maps(network, plain, batch=batch, dtype=input_dtype, license=license)
     model = helper.make_model(
-        onnx_layers.graph_of(plain, input_type=input_type, batch=batch),
+        onnx_layers.graph_of(plain, input_dtype=input_dtype, batch=batch),
         opset_imports=[helper.make_opsetid("", opset)],
         ir_version=_IR_VERSION,
         producer_name="keras_ehrnet",
@@ -90,10 +89,10 @@ def onnx(
     return target
 
 
-def _check_options(input_type: str, opset: int) -> None:
-    valid = ("uint8", "float32")
-    if input_type not in valid:
-        raise ValueError(f"The type of the input. {suggestion(input_type, valid)} Received: input_type={input_type!r}")
+def _check_options(input_dtype: str, opset: int) -> None:
+    from keras_ehrnet.export.common import check_input_dtype
+
+    check_input_dtype(input_dtype)
     if opset not in OPSETS:
         raise ValueError(f"The opset is from {OPSETS[0]} to {OPSETS[-1]}. Received: opset={opset!r}")
 

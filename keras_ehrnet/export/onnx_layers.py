@@ -78,14 +78,14 @@ class Graph:
 Emitter = Callable[[Graph, Any, Sequence[Value]], str]
 
 
-def graph_of(model: keras.Model, *, input_type: str = "uint8", batch: int | None = 1) -> GraphProto:
+def graph_of(model: keras.Model, *, input_dtype: str = "uint8", batch: int | None = 1) -> GraphProto:
     """A functional model of fixed size as an ONNX graph that computes in channels-first order.
 
     Images enter and maps leave channels last, as in Keras: one transposition at either end.
 
     Args:
         model: `keras.Model`, functional, of the layers in `EMITTERS`, with one image input of fixed height and width.
-        input_type: str. `"uint8"` or `"float32"`.
+        input_dtype: str. `"uint8"` or `"float32"`.
         batch: int, or None for any number of images.
 
     Returns:
@@ -104,7 +104,7 @@ def graph_of(model: keras.Model, *, input_type: str = "uint8", batch: int | None
     (image,) = model.inputs
     outputs = _outputs(model)
     graph = Graph("image", {"image", *outputs})
-    values = {id(image): Value(_channels_first(graph, input_type, len(image.shape)), tuple(image.shape))}
+    values = {id(image): Value(_channels_first(graph, input_dtype, len(image.shape)), tuple(image.shape))}
     for layer in model.layers:
         if not isinstance(layer, layers.InputLayer):
             arrived = [_known(values, tensor, layer) for tensor in keras.tree.flatten(layer.input)]
@@ -116,7 +116,7 @@ def graph_of(model: keras.Model, *, input_type: str = "uint8", batch: int | None
     return helper.make_graph(
         graph.nodes,
         model.name,
-        [helper.make_tensor_value_info("image", INPUT_TYPES[input_type], _shape(image, batch))],
+        [helper.make_tensor_value_info("image", INPUT_TYPES[input_dtype], _shape(image, batch))],
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, _shape(maps, batch)) for name, maps in outputs.items()],
         graph.constants,
     )
@@ -126,9 +126,9 @@ def _shape(tensor: keras.KerasTensor, batch: int | None) -> list[int | str]:
     return ["batch" if batch is None else batch, *tensor.shape[1:]]
 
 
-def _channels_first(graph: Graph, input_type: str, rank: int) -> str:
+def _channels_first(graph: Graph, input_dtype: str, rank: int) -> str:
     """Straight after the input: TensorRT takes bytes only where they are converted at once."""
-    pixels = graph.add("Cast", ["image"], to=TensorProto.FLOAT) if input_type == "uint8" else "image"
+    pixels = graph.add("Cast", ["image"], to=TensorProto.FLOAT) if input_dtype == "uint8" else "image"
     return graph.add("Transpose", [pixels], perm=[0, rank - 1, *range(1, rank - 1)])
 
 

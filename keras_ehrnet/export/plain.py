@@ -1,4 +1,4 @@
-"""The network that servers and GPUs get: one size of image, batch normalisation folded, stock layers only.
+"""The network that servers and GPUs get: one size of image, batch normalization folded, stock layers only.
 
 Other than `keras_ehrnet.export.prepare`, which rearranges a network for the processors of phones, this leaves every
 layer what it is: TensorRT and ONNX Runtime have their own ways, and know a layer best in its usual form.
@@ -20,7 +20,7 @@ _CONVOLUTIONS = (layers.Conv2D, layers.DepthwiseConv2D, layers.Conv2DTranspose)
 def plain_model(model: keras.Model, input_size: tuple[int, int]) -> keras.Model:
     """The same network for any number of images of one size, in float32.
 
-    Batch normalisation vanishes into the convolution before it, dropout altogether; nearest-neighbour enlargement is
+    Batch normalization vanishes into the convolution before it, dropout altogether; nearest-neighbour enlargement is
     one operation. Weights are copied; the model itself stays as it is.
 
     Args:
@@ -99,7 +99,7 @@ def _carried_over(layer: layers.Layer, arrived: Any, conv: layers.Layer | None) 
 
 
 def _fold(layer: layers.BatchNormalization, conv: layers.Layer) -> None:
-    """Makes a convolution give what the batch normalisation after it gave."""
+    """Makes a convolution give what the batch normalization after it gave."""
     weights = iter(np.asarray(weight, np.float64) for weight in layer.get_weights())
     gain = next(weights) if layer.scale else 1.0
     offset = next(weights) if layer.center else 0.0

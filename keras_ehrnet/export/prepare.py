@@ -23,7 +23,7 @@ def static_model(
 ) -> keras.Model:
     """The same network for one image of fixed size, in float32, with everything folded that folds exactly.
 
-    Batch normalisation, constant factors (normalisation of pixels, e-swish's 1.25) and dropout vanish into the
+    Batch normalization, constant factors (normalization of pixels, e-swish's 1.25) and dropout vanish into the
     convolutions around them. Of branches that are enlarged and summed, coarse ones are added first, so that the fine
     map is written once. Weights are copied; the model itself stays as it is.
 
@@ -38,7 +38,7 @@ def static_model(
         `keras.Model` from float32 RGB in [0, 255] of shape `(1, height, width, 3)` to a dict of the same maps.
 
     Raises:
-        ValueError: if the model gives no heatmaps or does not normalise its input, if its size is not known or no
+        ValueError: if the model gives no heatmaps or does not normalize its input, if its size is not known or no
             multiple of its stride, or if it is not made of layers that are used once.
 
     Example:
@@ -267,7 +267,7 @@ def _rescaling(
     channels = signal.tensor.shape[-1]
     scale, offset = (np.broadcast_to(np.asarray(value, np.float64), channels) for value in (layer.scale, layer.offset))
     if offset.any():
-        # Not folded into the next convolution's bias: zero padding would then no longer be the normalised zero.
+        # Not folded into the next convolution's bias: zero padding would then no longer be the normalized zero.
         tensor, shift = signal.finished(), (offset / scale).astype("float32")
         rows = np.broadcast_to(shift, (1, 1, *tensor.shape[2:])) if by_rows else shift
         signal = Signal(keras.ops.add(tensor, rows))

@@ -26,12 +26,12 @@ def saved_model(
     skeleton: Skeleton | None = None,
     input_size: tuple[int, int] | None = None,
     batch: int | None = 1,
-    licence: str | None = None,
+    license: str | None = None,
 ) -> Path:
     """Writes a SavedModel that takes uint8 RGB images and gives named maps.
 
-    Its signature, `"serving_default"`, takes `"image"` of shape `(batch, height, width, 3)`. Normalisation is inside,
-    and batch normalisation is folded into the convolutions. Names, skeleton and licence lie in
+    Its signature, `"serving_default"`, takes `"image"` of shape `(batch, height, width, 3)`. Normalization is inside,
+    and batch normalization is folded into the convolutions. Names, skeleton and license lie in
     `assets.extra/metadata.json`.
 
     Args:
@@ -41,7 +41,7 @@ def saved_model(
         skeleton: `Skeleton`, or None for the one that fits the number of keypoints.
         input_size: tuple (height, width) in pixels, or None for the model's own, or its paper's.
         batch: int, or None for any number of images. TF-TRT builds its engines for a fixed one.
-        licence: str, or None. SPDX identifier of the weights' licence; None: the registered one of published weights.
+        license: str, or None. SPDX identifier of the weights' license; None: the registered one of published weights.
 
     Returns:
         Path of the folder.
@@ -68,8 +68,8 @@ def saved_model(
     check_backend()
     network = common.load(source, weights, skeleton, input_size)
     plain = plain_model(network.model, network.input_size)
-    licence = licence or common.registered_licence(source, weights)
-    metadata = common.describe_maps(network, plain, batch=batch, dtype="uint8", licence=licence)
+    license = license or common.registered_license(source, weights)
+    metadata = common.describe_maps(network, plain, batch=batch, dtype="uint8", license=license)
     serve, image = serving_function(plain, batch)
     archive = keras.export.ExportArchive()
     archive.track(plain)

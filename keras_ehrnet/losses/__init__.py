@@ -1,7 +1,7 @@
 """Losses, for every backend of Keras: ground-truth maps are rendered inside them, from joints.
 
 All of them take the same ground truth, the joints of the people in each image: a tensor of shape `(B, P, K, 3)` with x
-and y in pixels of the network's input (pixel centres at +0.5) and a visibility, of which 0 means unlabelled, padded to
+and y in pixels of the network's input (pixel centers at +0.5) and a visibility, of which 0 means unlabelled, padded to
 P persons with zeros. What is to be left out, crowds and persons without joints, travels as Keras `sample_weight`: a
 mask of shape `(B, h, w)` (1 counts, 0 does not), of any resolution, so that one serves all outputs. Plain Keras trains:
 

@@ -12,7 +12,7 @@ Tensor = Any
 
 
 def window_radius(sigma: float) -> int:
-    """Cells from the centre of a gaussian to the edge of the square outside of which it is zero."""
+    """Cells from the center of a gaussian to the edge of the square outside of which it is zero."""
     return math.ceil(3 * sigma) + 1
 
 
@@ -129,7 +129,7 @@ def render_pafs(
     unit = vector / ops.maximum(length, 1e-6)
     exists = (first[..., 2] > 0) & (second[..., 2] > 0) & (length[..., 0] > 1e-6)
 
-    # Coordinates of every cell's centre along and across every limb: (B, P, L, H, W).
+    # Coordinates of every cell's center along and across every limb: (B, P, L, H, W).
     across_y, across_x = ops.arange(height, dtype="float32") + 0.5, ops.arange(width, dtype="float32") + 0.5
     dx = ops.reshape(across_x, (1, width)) - start[..., 0, None, None]
     dy = ops.reshape(across_y, (height, 1)) - start[..., 1, None, None]

@@ -20,8 +20,8 @@ class Style:
 
     Args:
         activation: str. `"silu"` (swish), `"eswish"`, `"relu"` or `"relu6"`.
-        epsilon: float. Added to the variance in batch normalisation.
-        momentum: float. Of the moving statistics of batch normalisation.
+        epsilon: float. Added to the variance in batch normalization.
+        momentum: float. Of the moving statistics of batch normalization.
         symmetric_padding: bool. Whether strided convolutions pad k // 2 on both sides, as PyTorch does, rather than
             as TensorFlow's SAME, which pads less on the left and top.
         squeeze_excitation: bool. Whether inverted residual blocks have squeeze-excitation.
@@ -166,7 +166,7 @@ def normalize_symmetric(x: Tensor) -> Tensor:
 
 
 def preprocess(x: Tensor, *, lite: bool) -> Tensor:
-    """The normalisation of a network, inside its graph."""
+    """The normalization of a network, inside its graph."""
     return normalize_symmetric(x) if lite else normalize_imagenet(x)
 
 

@@ -34,8 +34,8 @@ def EfficientHRNet(  # noqa: N802
         num_keypoints: int. K, joints per person.
         input_shape: tuple (height, width, 3), or None. Multiples of 32; sides may be None (any size). The default
             leaves both free; the paper's sizes are 512 + 32 phi.
-        include_preprocessing: bool. If True the input is RGB in [0, 255], normalised inside the graph; if False it is
-            normalised already (ImageNet mean and deviation).
+        include_preprocessing: bool. If True the input is RGB in [0, 255], normalized inside the graph; if False it is
+            normalized already (ImageNet mean and deviation).
         weights: str, path or mapping, or None. What `keras_ehrnet.weights.load` takes.
         lite: bool. Backbone without squeeze-excitation and with ReLU6, for integer hardware.
         drop_rate: float. Largest rate of stochastic depth in the backbone.

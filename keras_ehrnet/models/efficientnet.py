@@ -46,8 +46,8 @@ def EfficientNet(  # noqa: N802
             unscaled size.
         input_shape: tuple (height, width, 3), or None. Sides may be None (any size); the default leaves both free.
             Feature maps need multiples of 32.
-        include_preprocessing: bool. If True the input is RGB in [0, 255], normalised inside the graph; if False it is
-            normalised already.
+        include_preprocessing: bool. If True the input is RGB in [0, 255], normalized inside the graph; if False it is
+            normalized already.
         weights: str, path or mapping, or None. What `keras_ehrnet.weights.load` takes.
         drop_rate: float. Largest rate of stochastic depth, and dropout before the classifier.
         classifier_activation: str or None. None returns logits.
@@ -98,7 +98,7 @@ def backbone(
     """Stem and stages of an EfficientNet.
 
     Args:
-        x: tensor of shape `(B, H, W, 3)`, normalised.
+        x: tensor of shape `(B, H, W, 3)`, normalized.
         style: `Style`.
         scaling: `BackboneScaling`.
         num_stages: int. How many of the seven stages to build.

@@ -73,8 +73,8 @@ def EfficientPose(  # noqa: N802
         num_limbs: int. L, limbs of the part affinity fields.
         input_shape: tuple (height, width, 3), or None. Multiples of 8; sides may be None (any size). The default is
             the variant's own square size.
-        include_preprocessing: bool. If True the input is RGB in [0, 255], normalised inside the graph; if False it is
-            normalised already.
+        include_preprocessing: bool. If True the input is RGB in [0, 255], normalized inside the graph; if False it is
+            normalized already.
         intermediate_outputs: bool or None. Whether the first two passes have outputs: training supervises them, and
             the part affinity fields tell several people apart. None: as published, with them, but for Lite without.
         weights: str, path or mapping, or None. What `keras_ehrnet.weights.load` takes.

@@ -79,8 +79,8 @@ def EfficientPoseNAS(  # noqa: N802
         num_keypoints: int. K, joints per person: 17 for COCO, 16 for MPII.
         input_shape: tuple (height, width, 3), or None. Multiples of 16; sides may be None (any size). The default is
             (256, 192, 3), the paper's for COCO; for MPII it is (256, 256, 3).
-        include_preprocessing: bool. If True the input is RGB in [0, 255], normalised inside the graph; if False it is
-            normalised already (ImageNet mean and deviation).
+        include_preprocessing: bool. If True the input is RGB in [0, 255], normalized inside the graph; if False it is
+            normalized already (ImageNet mean and deviation).
         weights: str, path or mapping, or None. What `keras_ehrnet.weights.load` takes.
         name: str or None. Name of the model.
 

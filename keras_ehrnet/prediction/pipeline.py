@@ -40,7 +40,7 @@ class Settings:
             from the network's maps. Exported models that decode by themselves are always fast.
         flip: bool. Whether to average with the mirrored image.
         scales: tuple of float. For EfficientHRNet: image scales to average over; needs the paper's protocol.
-        several: bool. For EfficientPose: find several people through the part affinity fields.
+        multi_person: bool. For EfficientPose: find several people through the part affinity fields.
         smooth: bool. For EfficientPose: blur the heatmaps before looking for their highest place.
         max_people: int. At most so many people per image.
         min_score: float or None. People with a lower score are left out; None: what was measured for the network's
@@ -53,7 +53,7 @@ class Settings:
     protocol: str = "paper"
     flip: bool = False
     scales: tuple[float, ...] = (1.0,)
-    several: bool = False
+    multi_person: bool = False
     smooth: bool = False
     max_people: int = 30
     min_score: float | None = None
@@ -87,11 +87,11 @@ def check_settings(network: Network, settings: Settings) -> None:
             "Several scales are for EfficientHRNet with free input sizes. "
             f"Received: scales={settings.scales} for {network.name!r}"
         )
-    for name in ("several", "smooth"):
+    for name in ("multi_person", "smooth"):
         if getattr(settings, name) and network.family != "efficientpose":
             raise ValueError(f"{name!r} is for EfficientPose. Received: {name}=True for {network.name!r}")
     _check_maps_needed(network, settings)
-    if settings.several and settings.flip:
+    if settings.multi_person and settings.flip:
         raise ValueError("Mirroring is not defined for part affinity fields. Received: flip and several")
     if settings.flip and not _knows_sides(network):
         raise ValueError(
@@ -115,7 +115,7 @@ def check_refining(network: Network, refine: Network | None) -> None:
 
 def _check_maps_needed(network: Network, settings: Settings) -> None:
     """Exported models that decode by themselves give no maps, which some settings work on."""
-    needing = [name for name in ("flip", "several", "smooth") if getattr(settings, name)]
+    needing = [name for name in ("flip", "multi_person", "smooth") if getattr(settings, name)]
     if decode_of(network) != "none" and needing:
         raise ValueError(
             f"{needing[0]!r} works on maps: export the model with decode='none' for it. "
@@ -179,7 +179,7 @@ def _refined(poses: Poses, image: np.ndarray, network: Network, settings: Settin
     poses = _best(poses, settings.max_people, 0.0)
     boxes = np.array([_box_of_joints(person.keypoints[0]) for person in poses]).reshape(-1, 4)
     sized = (boxes[:, 2:] - boxes[:, :2] >= SMALLEST_REFINED).all(axis=1)
-    anew = _in_boxes(network, image, boxes[sized], replace(settings, flip=False, several=False))
+    anew = _in_boxes(network, image, boxes[sized], replace(settings, flip=False, multi_person=False))
     keypoints, scores = poses.keypoints.copy(), poses.scores.copy()
     rows = np.flatnonzero(sized)[anew.scores > scores[sized]]
     better = anew.scores > scores[sized]
@@ -268,7 +268,7 @@ def _in_boxes(network: Network, image: np.ndarray, boxes: np.ndarray, settings: 
     if not len(boxes):
         return Poses.empty(network.skeleton)
     geometries = [box_geometry(network, box) for box in boxes]
-    people = _placed(network, [image] * len(boxes), geometries, replace(settings, several=False))
+    people = _placed(network, [image] * len(boxes), geometries, replace(settings, multi_person=False))
     keypoints = np.concatenate([person.keypoints for person in people])
     return Poses(keypoints, np.concatenate([person.scores for person in people]), network.skeleton)
 
@@ -318,7 +318,7 @@ def _decoded(network: Network, maps: dict[str, np.ndarray], settings: Settings) 
 def _from_full_maps(network: Network, maps: dict[str, np.ndarray], settings: Settings) -> Poses:
     """EfficientPose: one person where the full-resolution heatmaps are highest, or several by their limbs."""
     skeleton = network.skeleton
-    if not settings.several:
+    if not settings.multi_person:
         return decode.single_person(maps["heatmaps"], skeleton=skeleton, smooth=settings.smooth)
     if "pafs" not in maps:
         raise ValueError(f"Several people need part affinity fields, which {network.name!r} does not give.")
@@ -328,7 +328,7 @@ def _from_full_maps(network: Network, maps: dict[str, np.ndarray], settings: Set
 
 def _from_coarse_maps(network: Network, maps: dict[str, np.ndarray], settings: Settings) -> Poses:
     """EfficientPose-A/B/C: one person from heatmaps at a quarter of the input's size."""
-    return decode.single_person(maps["heatmaps"], skeleton=network.skeleton, refine="quarter").resized((4, 4))
+    return decode.single_person(maps["heatmaps"], skeleton=network.skeleton, subpixel="quarter").resized((4, 4))
 
 
 def _from_peaks(network: Network, maps: dict[str, np.ndarray], settings: Settings) -> Poses:

@@ -51,7 +51,7 @@ class KerasNetwork:
             )
         if not any(layer.name == "preprocessing" for layer in model.layers):
             raise ValueError(
-                "A predictor passes RGB in [0, 255], which the model must normalise itself: build it with "
+                "A predictor passes RGB in [0, 255], which the model must normalize itself: build it with "
                 f"include_preprocessing=True. Received: model {model.name!r}"
             )
         own_size = tuple(model.input_shape[1:3])

@@ -132,7 +132,7 @@ def _named(name: str, weights: object) -> keras.Model:
 
     if weights is None and name not in REGISTRY:
         raise ValueError(
-            f"No weights with a licence to share are published for {name!r}. Pass your own copy as weights=..., or "
+            f"No weights with a license to share are published for {name!r}. Pass your own copy as weights=..., or "
             f"choose a model that has them: {', '.join(sorted(REGISTRY))}."
         )
     return VARIANTS[name].build(weights=name if weights is None else weights)

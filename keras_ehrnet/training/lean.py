@@ -62,7 +62,7 @@ def _matrix_batch_norm(epsilon: float) -> Callable[..., tuple[Tensor, Tensor, Te
 
     Returns:
         callable of x, gamma, beta and a guess of the mean, which keeps the variance from cancelling, that returns the
-        normalised x, the mean and the population's variance.
+        normalized x, the mean and the population's variance.
     """
     import tensorflow as tf
 
@@ -77,20 +77,20 @@ def _matrix_batch_norm(epsilon: float) -> Callable[..., tuple[Tensor, Tensor, Te
         return tf.cast((tf.cast(x, tf.float32) - mean) * factor + offset, x.dtype)
 
     @compiled
-    def centred_product(x: Tensor, mean: Tensor, upstream: Tensor) -> Tensor:
+    def centered_product(x: Tensor, mean: Tensor, upstream: Tensor) -> Tensor:
         return (tf.cast(x, tf.float32) - mean) * tf.cast(upstream, tf.float32)
 
     @compiled
     def combined(upstream: Tensor, factor: Tensor, x: Tensor, mean: Tensor, slope: Tensor, offset: Tensor) -> Tensor:
-        centred = tf.cast(x, tf.float32) - mean
-        return tf.cast(tf.cast(upstream, tf.float32) * factor + centred * slope + offset, x.dtype)
+        centered = tf.cast(x, tf.float32) - mean
+        return tf.cast(tf.cast(upstream, tf.float32) * factor + centered * slope + offset, x.dtype)
 
     def sum_of(x: Tensor) -> Tensor:
         rows = tf.reshape(tf.cast(x, tf.float32), (-1, x.shape[-1]))
         return tf.matmul(tf.ones((1, tf.shape(rows)[0])), rows)[0]
 
     @tf.custom_gradient
-    def normalise(x: Tensor, gamma: Tensor, beta: Tensor, guess: Tensor) -> tuple[tuple, Callable[..., tuple]]:
+    def normalize(x: Tensor, gamma: Tensor, beta: Tensor, guess: Tensor) -> tuple[tuple, Callable[..., tuple]]:
         count = tf.cast(tf.size(x) // x.shape[-1], tf.float32)
         mean = sum_of(x) / count
         variance = sum_of(squared_distance(x, guess)) / count - tf.square(mean - guess)
@@ -99,14 +99,14 @@ def _matrix_batch_norm(epsilon: float) -> Callable[..., tuple[Tensor, Tensor, Te
 
         def gradient(upstream: Tensor, *_: Tensor) -> tuple:
             total = sum_of(upstream)
-            along = sum_of(centred_product(x, mean, upstream)) * inverse
+            along = sum_of(centered_product(x, mean, upstream)) * inverse
             slope = -along * gamma * tf.square(inverse) / count
             offset = -total * gamma * inverse / count
             return combined(upstream, gamma * inverse, x, mean, slope, offset), along, total, None
 
         return (y, mean, variance), gradient
 
-    return normalise
+    return normalize
 
 
 class FoldedConv(keras.layers.Layer):

@@ -98,7 +98,7 @@ def curve_picture(logs: Sequence[Path], title: str) -> bytes | None:
     loss.set_ylabel("loss", color="tab:blue")
     loss.xaxis.set_major_locator(MaxNLocator(integer=True))
     for join in np.cumsum([len(run) for run in runs])[:-1]:
-        loss.axvline(join + 0.5, color="grey", linestyle=":")
+        loss.axvline(join + 0.5, color="gray", linestyle=":")
     name = next((name for name in _SCORES if name in rows[0]), None)
     scored = [(epoch, float(row[name])) for epoch, row in enumerate(rows, start=1) if name and row[name]]
     if scored:

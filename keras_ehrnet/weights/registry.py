@@ -21,7 +21,7 @@ class Entry:
         url: str. Where to download it.
         sha256: str or None. Checksum of the file; None where none has been recorded, which a download then warns of.
         size: int or None. Bytes.
-        licence: str. SPDX identifier.
+        license: str. SPDX identifier.
         skeleton: str. Key of `keras_ehrnet.skeletons.SKELETONS`.
         paper: str. Where it was published.
         score: str. What the paper reports for it.
@@ -33,7 +33,7 @@ class Entry:
     url: str
     sha256: str | None
     size: int | None
-    licence: str
+    license: str
     skeleton: str
     paper: str
     score: str
@@ -106,7 +106,7 @@ def _efficientpose(variant: str, sha256: str | None, size: int | None, score: st
         url=f"{_EFFICIENTPOSE_URL}EfficientPose{variant}.h5",
         sha256=sha256,
         size=size,
-        licence="Apache-2.0",
+        license="Apache-2.0",
         skeleton="mpii_16",
         paper="arXiv 2004.12186",
         score=f"PCKh@50 / @10 {score} (MPII validation)",
@@ -122,7 +122,7 @@ PACKAGED: tuple[PackagedEntry, ...] = (
         url="efficientpose-rt-coco.weights.h5",
         sha256="9a8194f1fc538d948917779d3f894df79703056e9582c6143395f7d231a0a68e",
         size=1568752,
-        licence="Apache-2.0",
+        license="Apache-2.0",
         skeleton="coco_17",
         paper="arXiv 2004.12186",
         score="AP 0.407 on 470 crops of COCO val2017 by the annotated boxes",
@@ -157,7 +157,7 @@ def entry(name: str) -> Entry:
 
     Example:
         >>> from keras_ehrnet.weights import registry
-        >>> registry.entry("efficientpose-rt").licence
+        >>> registry.entry("efficientpose-rt").license
         'Apache-2.0'
     """
     if name not in REGISTRY:

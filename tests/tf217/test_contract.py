@@ -123,8 +123,8 @@ def test_integers_are_calibrated_with_fitted_images(converter, path, tmp_path):
 
 
 def test_models_are_converted_without_a_detour(converter, model, tmp_path):
-    target = tftrt(model, tmp_path / "engine", "FP16", licence="Apache-2.0")
-    assert Metadata.from_json((target / METADATA_FILE).read_text()).licence == "Apache-2.0"
+    target = tftrt(model, tmp_path / "engine", "FP16", license="Apache-2.0")
+    assert Metadata.from_json((target / METADATA_FILE).read_text()).license == "Apache-2.0"
     assert [entry.name for entry in tmp_path.iterdir()] == ["engine"]
 
 

@@ -58,7 +58,7 @@ def main() -> None:
     if options.variant.startswith("efficientpose"):
         extra["num_limbs"] = len(COCO_17.limbs)
     model = build(num_keypoints=COCO_17.num_joints, weights=weights, name=options.name, **extra)
-    settings = {"skeleton": COCO_17, "licence": "Apache-2.0", "min_score": options.min_score}
+    settings = {"skeleton": COCO_17, "license": "Apache-2.0", "min_score": options.min_score}
     exported = ke.export.tflite(model, folder / f"{options.name}.tflite", "float16", "poses", **settings)
     for path in (weights, exported):
         print(f"{path.name}: {path.stat().st_size} bytes, sha256 {sha256(path)}")

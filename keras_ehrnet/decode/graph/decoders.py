@@ -36,18 +36,18 @@ class Family:
     Args:
         maps: tuple of str. The maps that decoders need.
         kernel: int. Window of the peaks in pixels of the heatmaps.
-        shift: str. How to find the place between the pixels: key of `decode.peaks.SHIFTS`.
+        subpixel: str. How to find the place between the pixels: key of `decode.peaks.SUBPIXEL`.
     """
 
     maps: tuple[str, ...]
     kernel: int
-    shift: str
+    subpixel: str
 
 
 FAMILIES = {
-    "efficienthrnet": Family(("heatmaps_4", "heatmaps_2", "tags_4"), kernel=3, shift="parabola"),
-    "efficientpose": Family(("heatmaps",), kernel=5, shift="none"),
-    "efficientpose_nas": Family(("heatmaps",), kernel=3, shift="quarter"),
+    "efficienthrnet": Family(("heatmaps_4", "heatmaps_2", "tags_4"), kernel=3, subpixel="parabola"),
+    "efficientpose": Family(("heatmaps",), kernel=5, subpixel="none"),
+    "efficientpose_nas": Family(("heatmaps",), kernel=3, subpixel="quarter"),
 }
 """Families of networks, as `keras_ehrnet.families` names them."""
 
@@ -66,7 +66,7 @@ def peaks(
     max_peaks: int = 20,
     threshold: float = 0.1,
     kernel: int = 3,
-    shift: str = "parabola",
+    subpixel: str = "parabola",
 ) -> tf.Tensor:
     """The highest peaks of every joint.
 
@@ -76,7 +76,7 @@ def peaks(
         max_peaks: int. Number of peaks per joint, P.
         threshold: float, not negative. Peaks at or below it are left out.
         kernel: int, odd. Window of the peaks in pixels. Of equally high neighbours the first is a peak.
-        shift: str. How to find the place between the pixels: key of `decode.peaks.SHIFTS`.
+        subpixel: str. How to find the place between the pixels: key of `decode.peaks.SUBPIXEL`.
 
     Returns:
         Float32 tensor of shape `(1, K, P, 4)`: y and x in [0, 1], score and tag.
@@ -96,18 +96,18 @@ def peaks(
     heatmaps = tf.convert_to_tensor(heatmaps)
     joint = np.arange(heatmaps.shape[3], dtype=np.int32)[:, None]
     found = maxima.find_peaks(heatmaps, max_peaks, threshold, kernel)
-    y, x = maxima.between_pixels(heatmaps, found.rows, found.columns, joint, shift)
+    y, x = maxima.between_pixels(heatmaps, found.rows, found.columns, joint, subpixel)
     tag = tf.zeros_like(y) if tags is None else maxima.at(tags, found.rows // 2, found.columns // 2, joint)
     table = tf.stack([y, x, found.scores, tag], axis=-1)
     return tf.where(found.scores[..., None] > 0, table, 0.0)[None]
 
 
-def single_person(heatmaps: tf.Tensor, *, shift: str = "none") -> tf.Tensor:
+def single_person(heatmaps: tf.Tensor, *, subpixel: str = "none") -> tf.Tensor:
     """The one person in a set of heatmaps: every joint where its heatmap is highest, as `decode.single_person`.
 
     Args:
         heatmaps: float32 tensor of shape `(1, H, W, K)`.
-        shift: str. How to find the place between the pixels: key of `decode.peaks.SHIFTS`.
+        subpixel: str. How to find the place between the pixels: key of `decode.peaks.SUBPIXEL`.
 
     Returns:
         Float32 tensor of shape `(1, 1, K, 3)`: y and x in [0, 1] and score.
@@ -131,7 +131,7 @@ def single_person(heatmaps: tf.Tensor, *, shift: str = "none") -> tf.Tensor:
     rows = tf.argmax(highest, axis=1, output_type=tf.int32)
     across = np.arange(width, dtype=np.int32)
     columns = tf.argmax(maxima.at(heatmaps, rows[:, None], across, joint[:, None]), axis=1, output_type=tf.int32)
-    y, x = maxima.between_pixels(heatmaps, rows, columns, joint, shift)
+    y, x = maxima.between_pixels(heatmaps, rows, columns, joint, subpixel)
     scores = tf.reduce_max(highest, axis=1)
     return tf.where(scores[:, None] > 0, tf.stack([y, x, scores], axis=-1), 0.0)[None, None]
 
@@ -143,7 +143,7 @@ def associative(
     *,
     skeleton: Skeleton,
     max_people: int = 20,
-    detection_threshold: float = 0.1,
+    threshold: float = 0.1,
     tag_threshold: float = 1.0,
 ) -> tf.Tensor:
     """People from the maps of EfficientHRNet, as `decode.associative` finds them with protocol `"fast"`.
@@ -157,7 +157,7 @@ def associative(
         tags_4: float32 tensor of shape `(1, H/4, W/4, K)`.
         skeleton: `Skeleton`. Its `grouping_order` is the order of the joints.
         max_people: int. At most so many people, N, and peaks per joint.
-        detection_threshold: float, not negative. Peaks at or below it are no joints.
+        threshold: float, not negative. Peaks at or below it are no joints.
         tag_threshold: float. A joint joins a person only if its tag is nearer than this to the person's mean tag.
 
     Returns:
@@ -182,7 +182,7 @@ def associative(
     heatmaps = average_strides(heatmaps_4, tf.convert_to_tensor(heatmaps_2))
     tags = tf.convert_to_tensor(tags_4)
     joint = np.arange(skeleton.num_joints, dtype=np.int32)
-    candidates = maxima.find_peaks(heatmaps, max_people, detection_threshold, kernel=3)
+    candidates = maxima.find_peaks(heatmaps, max_people, threshold, kernel=3)
     peak_tags = maxima.at(tags, candidates.rows // 2, candidates.columns // 2, joint[:, None])
     order = skeleton.grouping_order or tuple(range(skeleton.num_joints))
     people = grouping.group(candidates, peak_tags, order, tag_threshold)
@@ -297,7 +297,7 @@ def _checked_shapes(
 def _peaks(maps: Mapping[str, tf.Tensor], options: _Options) -> tf.Tensor:
     family = FAMILIES[options.family]
     settings = {"max_peaks": options.max_peaks, "threshold": options.threshold}
-    settings |= {"kernel": family.kernel, "shift": family.shift}
+    settings |= {"kernel": family.kernel, "subpixel": family.subpixel}
     if "tags_4" in maps:
         return peaks(average_strides(maps["heatmaps_4"], maps["heatmaps_2"]), maps["tags_4"], **settings)
     return peaks(maps["heatmaps"], **settings)
@@ -309,9 +309,9 @@ def _poses(maps: Mapping[str, tf.Tensor], options: _Options) -> tf.Tensor:
             **maps,
             skeleton=options.skeleton,
             max_people=options.max_people,
-            detection_threshold=options.threshold,
+            threshold=options.threshold,
         )
-    return single_person(maps["heatmaps"], shift=FAMILIES[options.family].shift)
+    return single_person(maps["heatmaps"], subpixel=FAMILIES[options.family].subpixel)
 
 
 _DECODERS: dict[str, Callable[[Mapping[str, tf.Tensor], _Options], tf.Tensor]] = {"peaks": _peaks, "poses": _poses}

@@ -104,7 +104,7 @@ def _window(
 
 
 def between_pixels(
-    maps: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor, joint: np.ndarray, shift: str
+    maps: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor, joint: np.ndarray, subpixel: str
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Coordinates (y, x) of pixels, moved between the pixels, in [0, 1] of the map.
 
@@ -113,30 +113,30 @@ def between_pixels(
         rows: int32 tensor of any shape.
         columns: int32 tensor of that shape.
         joint: int32 array that broadcasts to that shape. The heatmaps.
-        shift: str. Key of `SHIFTS`.
+        subpixel: str. Key of `SUBPIXEL`.
 
     Returns:
         y and x, float32 tensors of the shape of `rows`.
     """
     y, x = tf.cast(rows, tf.float32) + 0.5, tf.cast(columns, tf.float32) + 0.5
-    if shift != "none":
+    if subpixel != "none":
         _, around = _window(maps.shape, rows, columns, joint, 3)
         heights = tf.gather(tf.reshape(maps, (-1,)), around)
-        above, left, centre, right, below = (heights[..., place] for place in (1, 3, 4, 5, 7))
-        y, x = y + SHIFTS[shift](above, centre, below), x + SHIFTS[shift](left, centre, right)
+        above, left, center, right, below = (heights[..., place] for place in (1, 3, 4, 5, 7))
+        y, x = y + SUBPIXEL[subpixel](above, center, below), x + SUBPIXEL[subpixel](left, center, right)
     return y / maps.shape[1], x / maps.shape[2]
 
 
-def _quarter(before: tf.Tensor, centre: tf.Tensor, after: tf.Tensor) -> tf.Tensor:
+def _quarter(before: tf.Tensor, center: tf.Tensor, after: tf.Tensor) -> tf.Tensor:
     return tf.where(after > before, 0.25, -0.25)
 
 
-def _parabola(before: tf.Tensor, centre: tf.Tensor, after: tf.Tensor) -> tf.Tensor:
-    before, centre, after = (tf.math.log(tf.maximum(value, 1e-3)) for value in (before, centre, after))
-    curvature = 2 * centre - before - after
-    shift = tf.where(curvature > 1e-6, (after - before) / (2 * tf.maximum(curvature, 1e-6)), 0.0)
-    return tf.clip_by_value(shift, -0.5, 0.5)
+def _parabola(before: tf.Tensor, center: tf.Tensor, after: tf.Tensor) -> tf.Tensor:
+    before, center, after = (tf.math.log(tf.maximum(value, 1e-3)) for value in (before, center, after))
+    curvature = 2 * center - before - after
+    subpixel = tf.where(curvature > 1e-6, (after - before) / (2 * tf.maximum(curvature, 1e-6)), 0.0)
+    return tf.clip_by_value(subpixel, -0.5, 0.5)
 
 
-SHIFTS = {"none": None, "quarter": _quarter, "parabola": _parabola}
+SUBPIXEL = {"none": None, "quarter": _quarter, "parabola": _parabola}
 """Ways from a pixel and its neighbours to a place between them, by name: those of `keras_ehrnet.decode.peaks`."""

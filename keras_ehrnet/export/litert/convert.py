@@ -61,8 +61,8 @@ def tflite(
     calibration_images: int = 200,
     max_people: int = 20,
     max_peaks: int = 20,
-    uint8_input: bool = True,
-    licence: str | None = None,
+    input_dtype: str = "uint8",
+    license: str | None = None,
     min_score: float = 0.0,
     progress: bool = False,
 ) -> Path:
@@ -89,8 +89,8 @@ def tflite(
         calibration_images: int. At most so many of them, spread evenly.
         max_people: int. N, for EfficientHRNet with `decode="poses"`.
         max_peaks: int. P, for `decode="peaks"`.
-        uint8_input: bool. Whether the file takes uint8 pixels rather than float32 in [0, 255].
-        licence: str, or None. SPDX identifier of the weights' licence; None: the registered one of published weights.
+        input_dtype: str. What the file takes, pixels in [0, 255]: `"uint8"` or `"float32"`.
+        license: str, or None. SPDX identifier of the weights' license; None: the registered one of published weights.
         min_score: float. Score of a person below which there is nobody, as measured for these weights: what predictors
             of the file go by.
         progress: bool. Whether to show a progress bar for calibration.
@@ -112,6 +112,7 @@ def tflite(
     from keras_ehrnet.export.litert import calibration as calibrations
 
     path = _checked_path(path)
+    common.check_input_dtype(input_dtype)
     _check_decoder(decode, max_people, max_peaks)
     quantize.check_precision(precision, calibration)
     network = common.load(source, weights, skeleton, input_size)
@@ -128,10 +129,10 @@ def tflite(
             bar.update(task, completed=done)
 
         seen = None if images is None else _with_full_range(images)
-        maps = quantize.convert(static, precision, calibration=seen, uint8_input=uint8_input, progress=advance)
+        maps = quantize.convert(static, precision, calibration=seen, input_dtype=input_dtype, progress=advance)
     about = {
         "precision": precision,
-        "licence": licence or common.registered_licence(source, weights),
+        "license": license or common.registered_license(source, weights),
         "calibration_images": len(images) if needs_images else 0,
         "min_score": min_score,
     }

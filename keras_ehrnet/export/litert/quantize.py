@@ -52,7 +52,7 @@ def convert(
     precision: str = "float32",
     *,
     calibration: Iterable[np.ndarray] | None = None,
-    uint8_input: bool = True,
+    input_dtype: str = "uint8",
     progress: Callable[[int], None] | None = None,
 ) -> bytes:
     """A TensorFlow Lite file of a network: an image in, float32 maps out, by the names of the model's outputs.
@@ -62,7 +62,7 @@ def convert(
         precision: str. Key of `PRECISIONS`.
         calibration: iterable of uint8 RGB arrays of shape `(1, height, width, 3)`, or None. Images such as the network
             will see, fitted into its input; 100 to 200 are plenty. Needed where `PRECISIONS` says so.
-        uint8_input: bool. Whether the file takes uint8 pixels rather than float32 in [0, 255].
+        input_dtype: str. What the file takes, pixels in [0, 255]: `"uint8"` or `"float32"`.
         progress: callable or None. Called with the number of calibration images done.
 
     Returns:
@@ -84,10 +84,10 @@ def convert(
     images = _checked(calibration, tuple(static_model.inputs[0].shape)) if is_calibrated else []
     with silenced(), warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")
-        _saved_model(static_model, folder, uint8_input=uint8_input and precision != "int8")
+        _saved_model(static_model, folder, "float32" if precision == "int8" else input_dtype)
         if not is_calibrated:
             return _converted(folder, precision)
-        return _calibrated(_converted(folder, "float32"), precision, images, uint8_input, progress)
+        return _calibrated(_converted(folder, "float32"), precision, images, input_dtype, progress)
 
 
 def check_precision(precision: str, calibration: object) -> None:
@@ -101,7 +101,7 @@ def check_precision(precision: str, calibration: object) -> None:
         )
 
 
-def _saved_model(model: keras.Model, folder: str, uint8_input: bool) -> None:
+def _saved_model(model: keras.Model, folder: str, input_dtype: str) -> None:
     import keras
     import tensorflow as tf
 
@@ -114,7 +114,7 @@ def _saved_model(model: keras.Model, folder: str, uint8_input: bool) -> None:
     def serve(image: tf.Tensor) -> dict[str, tf.Tensor]:
         return model(tf.cast(image, tf.float32), training=False)
 
-    signature = tf.TensorSpec(model.inputs[0].shape, tf.uint8 if uint8_input else tf.float32, name="image")
+    signature = tf.TensorSpec(model.inputs[0].shape, tf.as_dtype(input_dtype), name="image")
     archive = keras.export.ExportArchive()
     archive.track(model)
     archive.add_endpoint("serve", serve, input_signature=[signature])
@@ -136,7 +136,7 @@ def _calibrated(
     content: bytes,
     precision: str,
     images: Sequence[np.ndarray],
-    uint8_input: bool,
+    input_dtype: str,
     progress: Callable[[int], None] | None,
 ) -> bytes:
     """A float32 file in integers: channels made even, ranges chosen and biases corrected by what images show."""
@@ -146,7 +146,7 @@ def _calibrated(
 
     measured = ranges.measure(content, images, progress)
     even, measured = equalize.equalized(content, measured)
-    pixels = tf.uint8 if uint8_input else tf.float32
+    pixels = tf.as_dtype(input_dtype)
     if precision == "int8":
         kept = ranges.chosen(even, measured)
         in_float = equalize.uneven_beginning(even, measured)
