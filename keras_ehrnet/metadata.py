@@ -106,9 +106,9 @@ class Metadata:
         decode: str. `"none"`: the outputs are maps. `"peaks"`, `"poses"`: they are decoded inside.
         decoder: dict. Settings of the decoder inside, such as `max_people`.
         license: str, or None. What the weights may be used for.
-        min_score: float. Score of a person below which there is nobody, as measured for these weights.
         calibration_images: int. How many images the precision was calibrated with.
         drift: `Drift`, or None where it was not measured.
+        min_score: float. Score of a person below which there is nobody, as measured for these weights.
         package: str. Version of this package that wrote the file.
 
     Example:
@@ -128,9 +128,9 @@ class Metadata:
     decode: str = "none"
     decoder: dict[str, Any] = field(default_factory=dict)
     license: str | None = None
-    min_score: float = 0.0
     calibration_images: int = 0
     drift: Drift | None = None
+    min_score: float = 0.0
     package: str = __version__
 
     @property
