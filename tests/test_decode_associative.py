@@ -5,7 +5,7 @@ import pytest
 from scipy.optimize import linear_sum_assignment
 
 from keras_ehrnet import decode, skeletons
-from keras_ehrnet.decode.associative import add_missing, match, peak_tags, place
+from keras_ehrnet.decode.grouping import add_missing, match, peak_tags, place
 from keras_ehrnet.decode.peaks import find_peaks
 
 CASES = (

@@ -7,7 +7,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from keras_ehrnet import decode, skeletons
-from keras_ehrnet.decode.single_person import _smoothed
+from keras_ehrnet.decode.highest import _smoothed
 
 MPII = skeletons.MPII_16
 FRAMES = [(600, 600), (640, 480), (480, 640)]  # width, height

@@ -20,7 +20,7 @@ import keras_ehrnet as ke
 from keras_ehrnet import decode, runtime
 from keras_ehrnet.decode import exported
 from keras_ehrnet.decode.assignment import assign, assign_without_scipy
-from keras_ehrnet.decode.associative import match
+from keras_ehrnet.decode.grouping import match
 from keras_ehrnet.decode.peaks import find_peaks
 from keras_ehrnet.runtime import __main__ as command
 from keras_ehrnet.runtime import litert

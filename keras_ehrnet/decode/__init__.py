@@ -1,6 +1,6 @@
-"""Decoders: from the networks' maps to people. NumPy, OpenCV and SciPy only; neither TensorFlow nor Keras."""
+"""Decoders: from the networks' maps to people. NumPy and OpenCV only; neither TensorFlow nor Keras."""
 
-from keras_ehrnet.decode.aggregate import (
+from keras_ehrnet.decode.averaging import (
     Geometry,
     NetworkOutputs,
     aggregate,
@@ -8,9 +8,9 @@ from keras_ehrnet.decode.aggregate import (
     letterbox_geometry,
     resize_geometry,
 )
-from keras_ehrnet.decode.associative import associative
+from keras_ehrnet.decode.grouping import associative
+from keras_ehrnet.decode.highest import single_person
 from keras_ehrnet.decode.paf import pafs
-from keras_ehrnet.decode.single_person import single_person
 from keras_ehrnet.poses import Poses
 
 __all__ = [

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from keras_ehrnet.decode.associative import best_people, match
+from keras_ehrnet.decode.grouping import best_people, match
 from keras_ehrnet.decode.peaks import Peaks
 from keras_ehrnet.poses import Poses
 from keras_ehrnet.skeletons import Skeleton

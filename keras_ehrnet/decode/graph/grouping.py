@@ -46,7 +46,7 @@ def of_people(table: tf.Tensor, people: tf.Tensor) -> tf.Tensor:
 
 
 def group(peaks: Peaks, tags: tf.Tensor, order: Sequence[int], tag_threshold: float) -> People:
-    """Groups peaks into people joint by joint, as `keras_ehrnet.decode.associative.match` does, and keeps the best.
+    """Groups peaks into people joint by joint, as `keras_ehrnet.decode.grouping.match` does, and keeps the best.
 
     Args:
         peaks: `Peaks`, P per joint.
@@ -117,7 +117,7 @@ def _best(members: tf.Tensor, alone: tf.Tensor, peaks: Peaks, tags: tf.Tensor, o
 def search_missing(heatmaps: tf.Tensor, tags: tf.Tensor, means: tf.Tensor, missing: tf.Tensor) -> tf.Tensor:
     """For missing joints of people the pixel where heatmap - round(distance to the person's mean tag) is highest.
 
-    Branch and bound, as in `keras_ehrnet.decode.associative`: the highest value of a block of pixels and its range of
+    Branch and bound, as in `keras_ehrnet.decode.grouping`: the highest value of a block of pixels and its range of
     tags bound what any of its pixels can reach. Blocks are searched from the most promising on, until none promises
     more than was found.
 
