@@ -27,8 +27,7 @@ from rich.table import Table
 import keras_ehrnet as ke
 from keras_ehrnet import PosePredictor, decode, evaluation, skeletons
 from keras_ehrnet.data import read_lspet
-from keras_ehrnet.export import prepare
-from keras_ehrnet.export.litert import quantize
+from keras_ehrnet.export.litert import quantize, rules
 from keras_ehrnet.models.variants import variant
 from keras_ehrnet.skeletons import Skeleton
 from keras_ehrnet.weights import REGISTRY
@@ -106,7 +105,7 @@ def file_of(name: str, precision: str, folder: Path, calibration: Path | None = 
     path = folder / f"{name}-{precision}{'' if calibration is None else '-calibrated'}.tflite"
     if not path.exists():
         size = variant(name).input_size
-        static = prepare.static_model(model_of(name), size, for_tflite=True)
+        static = rules.static_model(model_of(name), size)
         images = images_for(size, calibration, count) if quantize.PRECISIONS[precision].needs_calibration else None
         with console.status(f"converting {name} to {precision}"):
             content = quantize.convert(static, precision, calibration=images)

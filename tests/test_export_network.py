@@ -9,8 +9,7 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 
 import keras_ehrnet as ke
-from keras_ehrnet.export import prepare
-from keras_ehrnet.export.litert import bias, equalize, quantize, ranges
+from keras_ehrnet.export.litert import bias, equalize, quantize, ranges, rules
 from keras_ehrnet.export.litert.graph import Graph
 
 BUILDERS = {
@@ -62,11 +61,10 @@ def run(content, image):
     return interpreter.get_signature_runner()(image=image)
 
 
-@pytest.mark.parametrize("for_tflite", [False, True])
 @pytest.mark.parametrize("build", BUILDERS.values(), ids=BUILDERS)
-def test_static_model_draws_the_same_maps(build, for_tflite):
+def test_static_model_draws_the_same_maps(build):
     model = trained(build)
-    static = prepare.static_model(model, (64, 96), for_tflite=for_tflite)
+    static = rules.static_model(model, (64, 96))
     assert static.inputs[0].shape == (1, 64, 96, 3)
     assert all(maps.shape[0] == 1 and None not in maps.shape for maps in static.outputs)
     assert difference(maps_of(static, noise()), maps_of(model, noise())) <= 1e-5
@@ -79,7 +77,7 @@ def test_static_model_computes_in_float32_whatever_the_model_does():
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         model = ke.EfficientPose("RT_LITE", input_shape=(64, 96, 3))
-        static = prepare.static_model(model)
+        static = rules.static_model(model)
     finally:
         keras.config.set_dtype_policy("float32")
     assert {layer.output.dtype for layer in static.layers} == {"float32"}
@@ -88,16 +86,16 @@ def test_static_model_computes_in_float32_whatever_the_model_does():
 def test_static_model_leaves_the_model_as_it_was():
     model = trained(BUILDERS["EfficientPoseNAS"])
     before = model.get_weights()
-    prepare.static_model(model, for_tflite=True)
+    rules.static_model(model)
     assert all(np.array_equal(old, new) for old, new in zip(before, model.get_weights(), strict=True))
 
 
 def test_static_model_refuses_what_it_cannot_make():
     with pytest.raises(ValueError, match=r"multiples of 32. Received: \(100, 96\)"):
-        prepare.static_model(ke.EfficientHRNet(-4), (100, 96))
+        rules.static_model(ke.EfficientHRNet(-4), (100, 96))
     image = keras.Input((64, 64, 3))
     with pytest.raises(ValueError, match="output named 'heatmaps'"):
-        prepare.static_model(keras.Model(image, keras.layers.Conv2D(2, 1)(image)))
+        rules.static_model(keras.Model(image, keras.layers.Conv2D(2, 1)(image)))
 
 
 def kernel_types(content):
@@ -109,12 +107,12 @@ def kernel_types(content):
 @pytest.fixture(scope="module")
 def efficienthrnet():
     model = trained(BUILDERS["EfficientHRNet, any size"])
-    return model, quantize.convert(prepare.static_model(model, (64, 96), for_tflite=True))
+    return model, quantize.convert(rules.static_model(model, (64, 96)))
 
 
 @pytest.fixture(scope="module")
 def static_lite():
-    return prepare.static_model(trained(BUILDERS["EfficientPose RT Lite"]), for_tflite=True)
+    return rules.static_model(trained(BUILDERS["EfficientPose RT Lite"]))
 
 
 def test_float32_is_keras(efficienthrnet):
@@ -135,12 +133,12 @@ def test_untrained_upscaling_is_three_resizes():
     upscaling = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2DTranspose)]
     for layer in upscaling:
         layer.bias.assign(np.zeros(layer.bias.shape))
-    content = quantize.convert(prepare.static_model(model, for_tflite=True))
+    content = quantize.convert(rules.static_model(model))
     assert difference(run(content, noise()), maps_of(model, noise())) <= 1e-5
     counts = quantize.operations(content)
     assert (counts["RESIZE_BILINEAR"], counts["DEPTH_TO_SPACE"]) == (3, 0)
     upscaling[1].kernel.assign(upscaling[1].kernel * 1.01)
-    content = quantize.convert(prepare.static_model(model, for_tflite=True))
+    content = quantize.convert(rules.static_model(model))
     assert difference(run(content, noise()), maps_of(model, noise())) <= 1e-5
     counts = quantize.operations(content)
     assert (counts["RESIZE_BILINEAR"], counts["DEPTH_TO_SPACE"]) == (2, 1)
@@ -188,7 +186,7 @@ def test_equal_channels_compute_the_same(efficienthrnet):
 
 def test_an_uneven_beginning_stays_in_float(efficienthrnet, monkeypatch):
     model, content = efficienthrnet
-    static = prepare.static_model(model, (64, 96), for_tflite=True)
+    static = rules.static_model(model, (64, 96))
     images = [noise(seed=seed) for seed in range(2)]
     measured = ranges.measure(content, images)
     monkeypatch.setattr(equalize, "UNEVENNESS", 1e9)
@@ -205,7 +203,7 @@ def test_an_uneven_beginning_stays_in_float(efficienthrnet, monkeypatch):
 
 def test_published_weights_at_int8_keep_a_short_beginning_in_float(reference):
     model = ke.EfficientPose("RT", weights=str(reference / "weights/EfficientPoseRT.h5"))
-    static = prepare.static_model(model, for_tflite=True)
+    static = rules.static_model(model)
     paths = sorted((reference / "data/coco_samples/images").glob("*.jpg"))[:6]
     images = [cv2.resize(ke.data.read_image(path), (224, 224))[None] for path in paths]
     content = quantize.convert(static, "int8", calibration=images)

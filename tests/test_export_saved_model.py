@@ -10,7 +10,7 @@ from conftest import relative_difference
 from keras import layers
 
 import keras_ehrnet as ke
-from keras_ehrnet.export.plain import plain_model
+from keras_ehrnet.export.rewrite import plain_model
 from keras_ehrnet.export.saved_model_folder import METADATA_FILE, is_saved_model, replace_saved_model, saved_model
 from keras_ehrnet.metadata import Metadata
 

@@ -69,7 +69,7 @@ def onnx(
     _check_options(input_dtype, opset)
     helper, checker = _toolkit()
     from keras_ehrnet.export import common, onnx_layers
-    from keras_ehrnet.export.plain import plain_model
+    from keras_ehrnet.export.rewrite import plain_model
 
     common.check_batch(batch)
     network = common.load(source, weights, skeleton, input_size)

@@ -60,7 +60,7 @@ def saved_model(
     import keras
 
     from keras_ehrnet.export import common
-    from keras_ehrnet.export.plain import plain_model
+    from keras_ehrnet.export.rewrite import plain_model
 
     target = Path(path)
     _check_replaceable(target)
@@ -99,7 +99,7 @@ def serving_function(model: keras.Model, batch: int | None = 1) -> tuple[Callabl
     """What a SavedModel computes, and what it is given.
 
     Args:
-        model: `keras.Model`, as `keras_ehrnet.export.plain.plain_model` gives it.
+        model: `keras.Model`, as `keras_ehrnet.export.rewrite.plain_model` gives it.
         batch: int, or None for any number of images.
 
     Returns:

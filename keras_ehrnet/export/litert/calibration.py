@@ -123,7 +123,7 @@ class StaticNetwork:
 
     Args:
         network: `KerasNetwork` that it was made from.
-        model: `keras.Model` of `keras_ehrnet.export.prepare.static_model`.
+        model: `keras.Model` of `keras_ehrnet.export.litert.rules.static_model`.
     """
 
     def __init__(self, network: KerasNetwork, model: keras.Model) -> None:

@@ -108,8 +108,8 @@ def tflite(
         >>> ke.PosePredictor.load(path)("photo.jpg")  # doctest: +SKIP
         Poses(1 person, mpii_16, image 640x425, scores 0.45)
     """
-    from keras_ehrnet.export import prepare
     from keras_ehrnet.export.litert import calibration as calibrations
+    from keras_ehrnet.export.litert.rules import static_model
 
     path = _checked_path(path)
     common.check_input_dtype(input_dtype)
@@ -118,9 +118,7 @@ def tflite(
     network = common.load(source, weights, skeleton, input_size)
     settings = _decoder_settings(decode, network.family, max_people, max_peaks)
     images = None if calibration is None else calibrations.Calibration.of(calibration, network, calibration_images)
-    static = _with_heads(
-        prepare.static_model(network.model, network.input_size, for_tflite=True), network.family, decode
-    )
+    static = _with_heads(static_model(network.model, network.input_size), network.family, decode)
     needs_images = quantize.PRECISIONS[precision].needs_calibration
     with progress_bar("images", shown=progress and needs_images) as bar:
         task = bar.add_task("calibration", total=len(images or ()))

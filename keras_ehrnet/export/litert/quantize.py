@@ -58,7 +58,7 @@ def convert(
     """A TensorFlow Lite file of a network: an image in, float32 maps out, by the names of the model's outputs.
 
     Args:
-        static_model: `keras.Model` of `keras_ehrnet.export.prepare.static_model`.
+        static_model: `keras.Model` of `keras_ehrnet.export.litert.rules.static_model`.
         precision: str. Key of `PRECISIONS`.
         calibration: iterable of uint8 RGB arrays of shape `(1, height, width, 3)`, or None. Images such as the network
             will see, fitted into its input; 100 to 200 are plenty. Needed where `PRECISIONS` says so.
@@ -74,9 +74,8 @@ def convert(
 
     Example:
         >>> import keras_ehrnet as ke
-        >>> from keras_ehrnet.export import prepare
-        >>> from keras_ehrnet.export.litert import quantize
-        >>> static = prepare.static_model(ke.EfficientPoseNAS("A"), (256, 192))
+        >>> from keras_ehrnet.export.litert import quantize, rules
+        >>> static = rules.static_model(ke.EfficientPoseNAS("A"), (256, 192))
         >>> content = quantize.convert(static, "float16")  # doctest: +SKIP
     """
     check_precision(precision, calibration)

@@ -154,7 +154,7 @@ def _frozen(source: Any, weights: object, input_size: tuple[int, int] | None, ba
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     from keras_ehrnet.export import common
-    from keras_ehrnet.export.plain import plain_model
+    from keras_ehrnet.export.rewrite import plain_model
 
     if isinstance(source, (str, Path)) and is_saved_model(Path(source)):
         # Until the function is frozen, only the loaded object keeps its variables alive.
