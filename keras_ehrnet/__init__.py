@@ -15,6 +15,7 @@ _PUBLIC: dict[str, tuple[str, str | None]] = {
     "EfficientNet": ("keras_ehrnet.models.efficientnet", "EfficientNet"),
     "EfficientPose": ("keras_ehrnet.models.efficientpose", "EfficientPose"),
     "EfficientPoseNAS": ("keras_ehrnet.models.efficientpose_nas", "EfficientPoseNAS"),
+    "KerasEhrnetError": ("keras_ehrnet.support.errors", "KerasEhrnetError"),
     "PosePredictor": ("keras_ehrnet.prediction", "PosePredictor"),
     "Poses": ("keras_ehrnet.poses", "Poses"),
     "Profile": ("keras_ehrnet.models.profile", "Profile"),

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
+from keras_ehrnet.support.errors import ImageError, reading
 from keras_ehrnet.support.files import replacing
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pnm")
@@ -29,10 +30,6 @@ _WRITERS = {
     ".jpeg": (cv2.IMWRITE_JPEG_QUALITY, 95),
     ".png": (cv2.IMWRITE_PNG_COMPRESSION, 4),
 }
-
-
-class ImageError(ValueError):
-    """What was to be read as an image is not one, or not an intact one."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +51,11 @@ class ArchiveMember:
             FileNotFoundError: if the archive or the member does not exist.
             ImageError: if the archive is damaged.
         """
-        try:
-            return _opened(self.archive, os.getpid()).read(self.name)
-        except KeyError:
-            raise FileNotFoundError(f"There is no such file in the archive. Received: {self}") from None
-        except (zipfile.BadZipFile, zlib.error) as error:
-            raise ImageError(f"The archive is damaged: {error}. Received: {self}") from error
+        with reading(ImageError, self, "The archive"):
+            archive = _opened(self.archive, os.getpid())
+            if self.name not in archive.NameToInfo:
+                raise FileNotFoundError(f"There is no such file in the archive. Received: {self}")
+            return archive.read(self.name)
 
     def __str__(self) -> str:
         return f"{self.archive}/{self.name}"
@@ -126,7 +122,7 @@ def read_image(source: ImageSource) -> np.ndarray:
         [255, 255, 255]
         >>> read_image(b"hello")
         Traceback (most recent call last):
-        keras_ehrnet.images.ImageError: This is not an image of a known format. Received: 5 bytes
+        keras_ehrnet.support.errors.ImageError: This is not an image of a known format. Received: 5 bytes
     """
     if isinstance(source, np.ndarray):
         return _from_array(source)
@@ -138,11 +134,8 @@ def read_image(source: ImageSource) -> np.ndarray:
     for signature, (check, what) in _CHECKS.items():
         if data.startswith(signature) and not check(data):
             raise ImageError(f"The {what} image is cut short or damaged. Received: {name}")
-    try:
-        with _quiet_opencv():
-            bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | _turning(data))
-    except cv2.error as error:
-        raise ImageError(f"The image cannot be decoded ({error.err or 'OpenCV error'}). Received: {name}") from error
+    with reading(ImageError, name, "The image"), _quiet_opencv():
+        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | _turning(data))
     if bgr is None or (_CUTS_FLOATS and data.startswith(_TIFF)):
         _refuse_other_numbers(data, name)
     if bgr is None:
@@ -231,10 +224,8 @@ def find_images(names: Iterable[str], place: str | os.PathLike) -> dict[str, Pat
         return {name: place / name for name in names if os.path.basename(name) in folders[os.path.dirname(name)]}
     if not place.is_file():
         raise FileNotFoundError(f"There is no such folder or archive of images. Received: {place}")
-    try:
+    with reading(ImageError, place, "The archive of images"):
         members = set(_opened(place, os.getpid()).namelist())
-    except zipfile.BadZipFile as error:
-        raise ImageError(f"The archive of images is not an intact zip file. Received: {place}") from error
     return {name: ArchiveMember(place, name) for name in names if name in members}
 
 
@@ -322,13 +313,11 @@ def _refuse_normalized(pixels: np.ndarray) -> None:
 
 
 def _from_pillow(source: PillowImage) -> np.ndarray:
-    try:
+    with reading(ImageError, repr(source), "The PIL image"):
         # Pillow itself would cut off what does not fit into 8 bits.
         wide = source.mode.startswith(("I", "F"))
         pixels = np.asarray(source if wide else source.convert("RGB"))
         orientation = source.getexif().get(_ORIENTATION, 1)
-    except (OSError, SyntaxError) as error:
-        raise ImageError(f"The PIL image cannot be read ({error}). Received: {source!r}") from error
     if pixels.dtype.kind == "u":
         pixels = pixels.astype(pixels.dtype.newbyteorder("="))
     return _upright(_from_array(pixels), orientation)

@@ -17,6 +17,7 @@ from typing import Any
 
 from keras_ehrnet import __version__
 from keras_ehrnet.skeletons import Skeleton
+from keras_ehrnet.support.errors import MetadataError, reading, reads
 
 FORMAT = 2
 """Version of the text. It grows when readers of the previous one would misunderstand it."""
@@ -27,10 +28,6 @@ _FIRST_NAMES = {"licence": "license", "colours": "colors", "normalised_inside": 
 """What format 1 spelled otherwise."""
 
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # the zip format's own beginning of time: equal models make equal files
-
-
-class MetadataError(ValueError):
-    """The metadata of a file are damaged, or of a later version."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +149,7 @@ class Metadata:
         Raises:
             MetadataError: if it is of a later format, or something is missing.
         """
-        try:
+        with reading(MetadataError, "the model", "The text of a model's metadata"):
             content = json.loads(text)
             version = content["format"]
             if version > FORMAT:
@@ -164,12 +161,9 @@ class Metadata:
                 content = _renamed(content)
                 content["input"] = _renamed(content["input"])
             return _from_content(content)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            if isinstance(error, MetadataError):
-                raise
-            raise MetadataError(f"The model's metadata are damaged. Received: {error!r}") from error
 
 
+@reads(MetadataError)
 def read(model: str | os.PathLike | bytes) -> Metadata | None:
     """The metadata of a `.tflite` file.
 

@@ -192,7 +192,7 @@ def test_lspet_corrections_and_missing_files(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"Received: .*val\.zip"):
         read_lspet(path)
     (tmp_path / "bad.zip").write_bytes(b"no archive")
-    with pytest.raises(ImageError, match=r"not an intact zip file\. Received: .*bad\.zip"):
+    with pytest.raises(ImageError, match=r"archive of images is damaged .*Received: .*bad\.zip"):
         read_lspet(path, tmp_path / "bad.zip")
 
 

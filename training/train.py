@@ -20,7 +20,7 @@ from typing import Annotated
 
 import typer
 
-from keras_ehrnet.support.terminal import fail
+from keras_ehrnet.support.terminal import run
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -70,9 +70,7 @@ def main(
 
 if __name__ == "__main__":
     try:
-        app()
-    except (ValueError, OSError) as error:
-        sys.exit(fail(error))
+        sys.exit(run(app))
     except KeyboardInterrupt:
         print("Stopped. The same command goes on after the last whole epoch.", file=sys.stderr)
         sys.exit(130)

@@ -14,6 +14,7 @@ from pathlib import Path
 from keras_ehrnet import PosePredictor, runtime
 from keras_ehrnet.prediction.video import is_video
 from keras_ehrnet.support.files import write_file
+from keras_ehrnet.support.terminal import run
 
 
 def main() -> int:
@@ -25,14 +26,13 @@ def main() -> int:
     parser.add_argument("--threads", type=int, help="default: as many as there are cores, at most 4")
     parser.add_argument("--frames", type=int, help="stop after so many frames")
     options = parser.parse_args()
-    try:
-        predictor = PosePredictor(runtime.load(options.model, threads=options.threads))
-        if is_video(options.source):
-            return watch(predictor, options)
-        return look(predictor, options)
-    except (ValueError, OSError) as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 2
+    return run(lambda: predict(options))
+
+
+def predict(options: argparse.Namespace) -> int:
+    """A photograph, or a video."""
+    predictor = PosePredictor(runtime.load(options.model, threads=options.threads))
+    return watch(predictor, options) if is_video(options.source) else look(predictor, options)
 
 
 def look(predictor: PosePredictor, options: argparse.Namespace) -> int:

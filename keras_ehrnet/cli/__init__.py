@@ -19,8 +19,7 @@ from keras_ehrnet.cli.evaluate import evaluate_app
 from keras_ehrnet.cli.export import export
 from keras_ehrnet.cli.models import convert, summary
 from keras_ehrnet.cli.predict import predict
-from keras_ehrnet.support.messages import MissingPackageError, missing_package
-from keras_ehrnet.support.terminal import fail
+from keras_ehrnet.support.terminal import run
 
 app = typer.Typer(
     name="keras-ehrnet",
@@ -53,9 +52,4 @@ for command in (predict, export, benchmark, summary, convert):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs a command; mistakes of its user end in one sentence and exit code 2."""
-    try:
-        app(arguments)
-    except ModuleNotFoundError as error:
-        sys.exit(fail(missing_package(error, "This command")))
-    except (ValueError, OSError, MissingPackageError) as error:
-        sys.exit(fail(error))
+    sys.exit(run(lambda: app(arguments)))

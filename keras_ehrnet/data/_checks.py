@@ -11,47 +11,51 @@ from typing import Any
 
 import numpy as np
 
+from keras_ehrnet.support.errors import AnnotationError, reason
+
 
 def load_json(path: str | os.PathLike, kind: type) -> Any:
     """Content of a JSON file.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is not JSON, or does not hold a `kind` (dict or list).
+        AnnotationError: if it is not JSON, or does not hold a `kind` (dict or list).
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise FileNotFoundError(f"There is no such annotation file. Received: {path}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"The annotation file is not valid JSON ({error}). Received: {path}") from error
+    except PermissionError:
+        raise
+    except (ValueError, OSError, RecursionError, MemoryError) as error:  # ValueError: numbers of thousands of digits.
+        raise AnnotationError(f"The annotation file is not valid JSON ({reason(error)}). Received: {path}") from error
     as_expected = isinstance(content, kind)
     if not as_expected:
-        raise ValueError(
+        raise AnnotationError(
             f"The annotation file must hold a {kind.__name__}. Received: {type(content).__name__} in {path}"
         )
     return content
 
 
 def need(entry: Any, key: str, where: str, kind: type | tuple[type, ...] = object) -> Any:
-    """The value of a key that must be there, and be of a kind; ValueError naming `where` and `key` otherwise."""
+    """The value of a key that must be there, and be of a kind; AnnotationError naming `where` and `key` otherwise."""
     is_object = isinstance(entry, dict)
     if not is_object:
-        raise ValueError(f"{where} must be an object with named fields. Received: {plain(entry)}")
+        raise AnnotationError(f"{where} must be an object with named fields. Received: {plain(entry)}")
     if key not in entry:
-        raise ValueError(f"{where} has no field {key!r}. Received: {plain(sorted(map(str, entry)))}")
+        raise AnnotationError(f"{where} has no field {key!r}. Received: {plain(sorted(map(str, entry)))}")
     as_expected = isinstance(entry[key], kind)
     if not as_expected:
-        raise ValueError(f"{where} has a wrong value in {key!r}. Received: {plain(entry[key])}")
+        raise AnnotationError(f"{where} has a wrong value in {key!r}. Received: {plain(entry[key])}")
     return entry[key]
 
 
 def identity(entry: Any, key: str, where: str) -> int | str:
-    """An id: a number or a text; ValueError naming `where` and `key` otherwise."""
+    """An id: a number or a text; AnnotationError naming `where` and `key` otherwise."""
     value = need(entry, key, where, (int, float, str))
     if isinstance(value, float):  # Tables with gaps hold whole numbers as 1.0.
         if not value.is_integer():
-            raise ValueError(f"{where} must have a whole number or a text in {key!r}. Received: {value}")
+            raise AnnotationError(f"{where} must have a whole number or a text in {key!r}. Received: {value}")
         return int(value)
     return value
 
@@ -64,7 +68,7 @@ class Ids:
         where: str. The list, for error messages.
 
     Raises:
-        ValueError: if an id occurs twice.
+        AnnotationError: if an id occurs twice.
     """
 
     def __init__(self, values: Sequence[int | str], where: str) -> None:
@@ -78,13 +82,13 @@ class Ids:
 
 
 def flag(entry: dict, key: str, where: str) -> bool:
-    """A yes or no that must be there, however it is written; ValueError naming `where` and `key` otherwise."""
+    """A yes or no that must be there, however it is written; AnnotationError naming `where` and `key` otherwise."""
     value = need(entry, key, where)
     # `bool("0")` is True: what is not one of these must not be guessed.
     known = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
     found = known.get(str(value).strip().lower())
     if found is None:
-        raise ValueError(f"{where} must have 0 or 1 in {key!r}. Received: {plain(value)}")
+        raise AnnotationError(f"{where} must have 0 or 1 in {key!r}. Received: {plain(value)}")
     return found
 
 
@@ -101,11 +105,11 @@ def numbers(entries: Sequence[dict], key: str, shape: tuple[int, ...], where: Ca
         Float64 array of shape `(N, *shape)`.
 
     Raises:
-        ValueError: naming the first entry that has no such field, or one that does not fit or is not finite.
+        AnnotationError: naming the first entry that has no such field, or one that does not fit or is not finite.
     """
     try:
         return _as_numbers([entry[key] for entry in entries], (len(entries), *shape))
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         # Each may be right and only their forms differ: flat here, in triples there.
         rows = []
         for position, entry in enumerate(entries):
@@ -114,7 +118,7 @@ def numbers(entries: Sequence[dict], key: str, shape: tuple[int, ...], where: Ca
             except TypeError:
                 expected = f"{np.prod(shape)} finite numbers" if shape else "a finite number"
                 message = f"{where(position)} must have {expected} in {key!r}. Received: {plain(entry[key])}"
-                raise ValueError(message) from None
+                raise AnnotationError(message) from None
         return np.stack(rows)
 
 
@@ -149,10 +153,10 @@ def _as_numbers(values: Any, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def need_unique(values: Sequence[Any], key: str, where: str) -> None:
-    """ValueError if a value occurs twice."""
+    """AnnotationError if a value occurs twice."""
     twice = [value for value, times in Counter(values).items() if times > 1]
     if twice:
-        raise ValueError(f"{where} has the same {key!r} more than once. Received: {plain(twice)}")
+        raise AnnotationError(f"{where} has the same {key!r} more than once. Received: {plain(twice)}")
 
 
 def plain(value: Any, limit: int = 80) -> str:

@@ -17,6 +17,7 @@ from keras_ehrnet.data.augment import Augmentation, Region, augmentation, jitter
 from keras_ehrnet.data.targets import Batch
 from keras_ehrnet.images import ImageSource, is_image_file, read_image
 from keras_ehrnet.support import files
+from keras_ehrnet.support.errors import AnnotationError, reads
 
 CIFAR_100_SHA256 = "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7"
 """Checksum of the published archive `cifar-100-python.tar.gz`."""
@@ -66,6 +67,7 @@ class LabelledImages:
         return replace(self, sources=[self.sources[index] for index in chosen], labels=self.labels[chosen])
 
 
+@reads(AnnotationError)
 def read_image_folders(place: str | os.PathLike) -> LabelledImages:
     """Images in ImageNet's layout: a folder with one folder for each class; classes in the order of their names.
 
@@ -107,6 +109,7 @@ def read_image_folders(place: str | os.PathLike) -> LabelledImages:
     return LabelledImages(place.name, classes, [file for images in files for file in images], labels)
 
 
+@reads(AnnotationError)
 def read_cifar100(place: str | os.PathLike, split: str, sha256: str | None = CIFAR_100_SHA256) -> LabelledImages:
     """CIFAR-100 from its published Python version.
 

@@ -22,6 +22,7 @@ from keras_ehrnet.data.annotations import (
     locate_images,
 )
 from keras_ehrnet.skeletons import SKELETONS, Skeleton
+from keras_ehrnet.support.errors import AnnotationError, reads
 
 _CLIP_TOLERANCE = 1.0  # Pixels. Official boxes reach over the edge by rounding; that is not worth a line in a report.
 
@@ -62,6 +63,7 @@ class CocoContent:
         return tuple(self.categories)
 
 
+@reads(AnnotationError)
 def check_coco(annotations: str | os.PathLike | dict, skeleton: Skeleton | None = None) -> CocoContent:
     """Reads COCO annotations and checks that nothing is missing, doubled or dangling.
 
@@ -74,7 +76,7 @@ def check_coco(annotations: str | os.PathLike | dict, skeleton: Skeleton | None 
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: naming the file, the entry and the field that is missing or wrong.
+        AnnotationError: naming the file, the entry and the field that is missing or wrong.
     """
     given = isinstance(annotations, dict)
     name = "annotations" if given else str(annotations)
@@ -90,7 +92,7 @@ def check_coco(annotations: str | os.PathLike | dict, skeleton: Skeleton | None 
     entries = _entries(need(content, "annotations", name, list), name)
     unknown = {entry["image_id"] for entry in entries if image_ids.find(entry["image_id"]) is None}
     if unknown:
-        raise ValueError(
+        raise AnnotationError(
             f"{name}: annotations have an 'image_id' that no image has. Received: {plain(sorted(unknown, key=str))}"
         )
     persons = [
@@ -107,7 +109,7 @@ def check_coco(annotations: str | os.PathLike | dict, skeleton: Skeleton | None 
     if wrong.any():
         row = int(np.argmax(wrong))
         flags = sorted(set(keypoints[row, :, 2].tolist()))
-        raise ValueError(
+        raise AnnotationError(
             f"{where(row)} must have 0, 1 or 2 as every third of its 'keypoints'. Received: {plain(flags)}"
         )
     boxes, no_box = optional_numbers(persons, "bbox", (4,), where, default=0.0)
@@ -140,6 +142,7 @@ def check_coco(annotations: str | os.PathLike | dict, skeleton: Skeleton | None 
     )
 
 
+@reads(AnnotationError)
 def read_coco(
     annotations: str | os.PathLike,
     images: str | os.PathLike | None = None,
@@ -169,7 +172,7 @@ def read_coco(
 
     Raises:
         FileNotFoundError: if the annotations, the folder or an image file do not exist.
-        ValueError: naming the file, the entry and the field that is missing or wrong.
+        AnnotationError: naming the file, the entry and the field that is missing or wrong.
 
     Example:
         >>> from keras_ehrnet.data import read_coco
@@ -214,7 +217,9 @@ def crowd_mask(sample: Sample) -> np.ndarray:
          [1 1 1 1]]
     """
     if sample.image_size is None:
-        raise ValueError(f"A mask needs the size of the image. Received: image {sample.image_id!r} of unknown size")
+        raise AnnotationError(
+            f"A mask needs the size of the image. Received: image {sample.image_id!r} of unknown size"
+        )
     width, height = sample.image_size
     mask = np.ones((height, width), bool)
     for person in sample.ignored:
@@ -245,18 +250,18 @@ def _categories(categories: list[dict], name: str) -> tuple[dict[int | str, dict
         if isinstance(category, dict) and category.get("keypoints")
     }
     if not with_keypoints:
-        raise ValueError(f"{name}: none of the 'categories' has 'keypoints'. Received: {plain(categories)}")
+        raise AnnotationError(f"{name}: none of the 'categories' has 'keypoints'. Received: {plain(categories)}")
     joint_names = {
         tuple(need(category, "keypoints", f"{name}: category {number}", list))
         for number, category in with_keypoints.items()
     }
     if len(joint_names) > 1:
-        raise ValueError(f"{name}: the 'categories' have different 'keypoints'. Received: {plain(joint_names)}")
+        raise AnnotationError(f"{name}: the 'categories' have different 'keypoints'. Received: {plain(joint_names)}")
     names = joint_names.pop()
     number, category = next(iter(with_keypoints.items()))
     where = f"{name}: category {number}"
     if not all(isinstance(joint, str) for joint in names) or len(set(names)) < len(names):
-        raise ValueError(f"{where} must have names in 'keypoints', each once. Received: {plain(list(names))}")
+        raise AnnotationError(f"{where} must have names in 'keypoints', each once. Received: {plain(list(names))}")
     own = Skeleton(str(category.get("name", f"keypoints_{len(names)}")), names, ())
     known = next((skeleton for skeleton in SKELETONS.values() if own.same_joints(skeleton)), None)
     return with_keypoints, known or replace(own, limbs=_limbs(category.get("skeleton") or [], len(names), where))
@@ -264,11 +269,11 @@ def _categories(categories: list[dict], name: str) -> tuple[dict[int | str, dict
 
 def _limbs(pairs: Any, num_joints: int, where: str) -> tuple[tuple[int, int], ...]:
     if not isinstance(pairs, (list, tuple)) or not all(_is_pair(pair) for pair in pairs):
-        raise ValueError(f"{where} must have pairs of joint numbers in 'skeleton'. Received: {plain(pairs)}")
+        raise AnnotationError(f"{where} must have pairs of joint numbers in 'skeleton'. Received: {plain(pairs)}")
     joints = [joint for pair in pairs for joint in pair]
     first = min(1, min(joints, default=1))  # COCO counts from 1; only who counts from 0 has a joint 0.
     if first < 0 or max(joints, default=1) >= num_joints + first:
-        raise ValueError(
+        raise AnnotationError(
             f"{where} must have joints 1 to {num_joints} (or, counted from 0, 0 to {num_joints - 1}) in 'skeleton'. "
             f"Received: {plain(pairs)}"
         )
@@ -288,7 +293,7 @@ def _image_sizes(content: CocoContent, problems: Problems) -> dict[Any, tuple[in
             continue
         size = tuple(need(image, key, where, (int, float)) for key in ("width", "height"))
         if not all(side > 0 and float(side).is_integer() for side in size):
-            raise ValueError(
+            raise AnnotationError(
                 f"{where} must have a positive 'width' and 'height' in whole pixels, or neither. Received: {size}"
             )
         sizes[image["id"]] = (int(size[0]), int(size[1]))
@@ -358,13 +363,15 @@ def _check_segmentation(person: Person, size: tuple[int, int] | None, where: str
         expected = None if size is None else [size[1], size[0]]
         if need(person.segmentation, "size", where, list) != expected:
             received = f"{person.segmentation['size']}, image {expected or 'of unknown size'}"
-            raise ValueError(f"{where} must be of the size of the image. Received: {received}")
+            raise AnnotationError(f"{where} must be of the size of the image. Received: {received}")
         runs = _run_lengths(person.segmentation["counts"])
         if runs is None or sum(runs) != size[0] * size[1]:
             counts = plain(person.segmentation["counts"])
-            raise ValueError(f"{where} must be run lengths that fill the image. Received: {counts}")
+            raise AnnotationError(f"{where} must be run lengths that fill the image. Received: {counts}")
     elif not isinstance(person.segmentation, list) or not all(_is_polygon(polygon) for polygon in person.segmentation):
-        raise ValueError(f"{where} must be a list of flat lists x, y, x, y ... Received: {plain(person.segmentation)}")
+        raise AnnotationError(
+            f"{where} must be a list of flat lists x, y, x, y ... Received: {plain(person.segmentation)}"
+        )
 
 
 def _is_polygon(polygon: Any) -> bool:

@@ -19,8 +19,10 @@ from keras_ehrnet.data.annotations import (
     locate_images,
 )
 from keras_ehrnet.skeletons import LSP_14, Skeleton
+from keras_ehrnet.support.errors import AnnotationError, reads
 
 
+@reads(AnnotationError)
 def read_lspet(
     annotations: str | os.PathLike, images: str | os.PathLike | None = None, *, skip_missing: bool = False
 ) -> Dataset:
@@ -42,7 +44,7 @@ def read_lspet(
 
     Raises:
         FileNotFoundError: if the annotations, the archive or an image file do not exist.
-        ValueError: naming the file, the entry and the field that is missing or wrong.
+        AnnotationError: naming the file, the entry and the field that is missing or wrong.
 
     Example:
         >>> from keras_ehrnet.data import read_lspet
@@ -55,7 +57,7 @@ def read_lspet(
     joint_names = need(content, "joint_names", name, list)
     order = Skeleton(name, tuple(map(str, joint_names)), ()).mapping_to(LSP_14)
     if None in order or len(joint_names) != LSP_14.num_joints:
-        raise ValueError(f"{name} must have the joints of LSP in 'joint_names'. Received: {plain(joint_names)}")
+        raise AnnotationError(f"{name} must have the joints of LSP in 'joint_names'. Received: {plain(joint_names)}")
     entries = need(content, "images", name, list)
     files = [need(entry, "file_name", f"{name}: image {row}", str) for row, entry in enumerate(entries)]
     need_unique(files, "file_name", f"{name}: images")
@@ -70,7 +72,9 @@ def read_lspet(
     sizes = np.stack([numbers(entries, key, (), where) for key in ("width", "height")], axis=-1)
     if (sizes <= 0).any():
         row = int(np.argmax((sizes <= 0).any(axis=1)))
-        raise ValueError(f"{where(row)} must have a positive 'width' and 'height'. Received: {sizes[row].tolist()}")
+        raise AnnotationError(
+            f"{where(row)} must have a positive 'width' and 'height'. Received: {sizes[row].tolist()}"
+        )
     problems = Problems()
     joints = np.concatenate([xy, (labelled.astype(int) + seen)[..., None]], axis=-1)
     joints = clean_joints(joints[:, list(order)], sizes, files, problems)

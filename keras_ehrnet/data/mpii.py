@@ -18,6 +18,7 @@ from keras_ehrnet.data.annotations import (
     locate_images,
 )
 from keras_ehrnet.skeletons import MPII_16
+from keras_ehrnet.support.errors import AnnotationError, reads
 
 MPII_FILE_ORDER = (
     "right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "pelvis", "thorax", "upper_neck",
@@ -28,6 +29,7 @@ MPII_FILE_ORDER = (
 _SCALE_UNIT = 200.0  # Pixels. MPII gives a person's height in this unit.
 
 
+@reads(AnnotationError)
 def read_mpii(
     annotations: str | os.PathLike, images: str | os.PathLike | None = None, *, skip_missing: bool = False
 ) -> Dataset:
@@ -49,7 +51,7 @@ def read_mpii(
 
     Raises:
         FileNotFoundError: if the annotations, the folder or an image file do not exist.
-        ValueError: naming the file, the entry and the field that is missing or wrong.
+        AnnotationError: naming the file, the entry and the field that is missing or wrong.
 
     Example:
         >>> from keras_ehrnet.data import read_mpii
@@ -72,7 +74,7 @@ def read_mpii(
     for key, values in (("scale", scales), ("head_size", head_sizes)):
         if (values <= 0).any():
             row = int(np.argmax(values <= 0))
-            raise ValueError(f"{where(row)} must have a positive {key!r}. Received: {values[row]}")
+            raise AnnotationError(f"{where(row)} must have a positive {key!r}. Received: {values[row]}")
     joints = np.concatenate([xy, (labelled.astype(int) + seen)[..., None]], axis=-1)
     order = [MPII_FILE_ORDER.index(joint) for joint in MPII_16.joint_names]
     joints = clean_joints(joints[:, order], None, [where(row) for row in range(len(entries))], problems)

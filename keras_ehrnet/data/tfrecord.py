@@ -18,10 +18,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from keras_ehrnet.data._checks import load_json, need
+from keras_ehrnet.data._checks import load_json, need, plain
 from keras_ehrnet.data.annotations import Dataset, Person, Sample
 from keras_ehrnet.images import ArchiveMember, ImageError
 from keras_ehrnet.skeletons import SKELETONS, Skeleton
+from keras_ehrnet.support.errors import RecordError, reading, reads
 from keras_ehrnet.support.files import replacing, write_file
 from keras_ehrnet.support.terminal import progress_bar
 
@@ -56,7 +57,7 @@ class RecordImage(ArchiveMember):
             ImageError: if the record is damaged or cut short, naming file and record.
         """
         try:
-            with self.archive.open("rb") as file:
+            with reading(ImageError, self, "The record"), self.archive.open("rb") as file:
                 file.seek(self.start)
                 content = file.read(self.length)
         except FileNotFoundError:
@@ -113,6 +114,7 @@ def write_tfrecords(
     return folder / INDEX
 
 
+@reads(RecordError)
 def read_tfrecords(folder: str | os.PathLike) -> Dataset:
     """A data set from shards that `write_tfrecords` has written.
 
@@ -124,13 +126,13 @@ def read_tfrecords(folder: str | os.PathLike) -> Dataset:
 
     Raises:
         FileNotFoundError: if the index or a shard is missing.
-        ValueError: naming the file and the field that is missing or wrong, or the shard that is cut short.
+        RecordError: naming the file and the field that is missing or wrong, or the shard that is cut short.
     """
     folder = Path(folder)
     path = folder / INDEX
     content = load_json(path, dict)
     if need(content, "version", str(path)) != _VERSION:
-        raise ValueError(f"{path} must be of version {_VERSION}. Received: {content['version']!r}")
+        raise RecordError(f"{path} must be of version {_VERSION}. Received: {content['version']!r}")
     samples = []
     for shard in need(content, "shards", str(path), list):
         file = folder / need(shard, "file", f"{path}: shards", str)
@@ -138,10 +140,12 @@ def read_tfrecords(folder: str | os.PathLike) -> Dataset:
             raise FileNotFoundError(f"{path} names a shard that does not exist. Received: {file}")
         records = need(shard, "records", f"{path}: {file.name}", list)
         for number, record in enumerate(records):
-            samples.append(_sample(record, file, number, f"{path}: {file.name}, record {number}"))
+            where = f"{path}: {file.name}, record {number}"
+            with reading(RecordError, where, "The record's entry in the index"):
+                samples.append(_sample(record, file, number, where))
         if samples and (size := file.stat().st_size) < (end := samples[-1].source.start + samples[-1].source.length):
             whole = sum(record["start"] + record["length"] <= size for record in records)
-            raise ValueError(
+            raise RecordError(
                 f"{file} is cut short: record {whole} is not complete. Received: {size} bytes, not {end} or more"
             )
     skeleton = _skeleton(need(content, "skeleton", str(path), dict), str(path))
@@ -251,7 +255,11 @@ def _example(tf: Any, image: bytes, record: dict[str, Any]) -> Any:
 
 def _sample(record: dict, file: Path, number: int, where: str) -> Sample:
     places = {key: need(record, key, where, int) for key in ("start", "length", "checksum")}
-    image = RecordImage(file, f"record {number}", image=tuple(need(record, "image", where, list)), **places)
+    first, length = need(record, "image", where, list)
+    # What does not lie in its record would be read as another's picture, or from nowhere.
+    if not 0 <= first <= first + length <= places["length"] or places["start"] < 0:
+        raise RecordError(f"{where} must lie in its shard, and the image in it. Received: {plain(record['image'])}")
+    image = RecordImage(file, f"record {number}", image=(first, length), **places)
     persons = []
     for person in need(record, "persons", where, list):
         segmentation = person.get("segmentation")
@@ -265,7 +273,7 @@ def _skeleton(entry: dict, where: str) -> Skeleton:
     name = need(entry, "name", where, str)
     known = SKELETONS.get(name)
     if known is not None and known.joint_names != names:
-        raise ValueError(f"{where}: the joints are not those of {name!r}. Received: {names}")
+        raise RecordError(f"{where}: the joints are not those of {name!r}. Received: {names}")
     return known or Skeleton(name, names, tuple(tuple(limb) for limb in need(entry, "limbs", where, list)))
 
 

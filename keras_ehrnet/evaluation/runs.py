@@ -22,6 +22,7 @@ from keras_ehrnet.families import FAMILIES
 from keras_ehrnet.images import ImageError
 from keras_ehrnet.poses import Poses
 from keras_ehrnet.skeletons import COCO_17, LSP_14, MPII_16, Skeleton
+from keras_ehrnet.support.errors import CheckpointError, reading
 from keras_ehrnet.support.files import sha256, write_file
 from keras_ehrnet.support.terminal import progress_bar
 
@@ -289,9 +290,10 @@ class _Journal:
             ) from error
 
     def _read(self, fingerprint: Record) -> None:
-        lines = self._path.read_text().splitlines(keepends=True)
+        with reading(CheckpointError, self._path):
+            lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
         if not lines or lines[0].rstrip() != json.dumps(fingerprint):
-            raise ValueError(
+            raise CheckpointError(
                 f"{self._path.parent} holds another evaluation ({lines[0].strip() if lines else 'empty'}): choose "
                 f"another folder, or delete it. Received: {json.dumps(fingerprint)}"
             )

@@ -21,6 +21,7 @@ from keras_ehrnet.poses import Poses
 from keras_ehrnet.prediction.pipeline import Settings, estimate
 from keras_ehrnet.prediction.tracking import Smoother, Tracker
 from keras_ehrnet.runtime.network import Network
+from keras_ehrnet.support.errors import VideoError
 from keras_ehrnet.support.files import partial_path, settle
 from keras_ehrnet.support.terminal import progress_bar
 
@@ -29,10 +30,6 @@ CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".mkv": "mp4v", ".mov": "mp4v"}
 
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v")
-
-
-class VideoError(ValueError):
-    """A video that cannot be opened or written."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from keras_ehrnet.support.terminal import fail
+from keras_ehrnet.support.terminal import run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -20,11 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Exit code: 0, or 2 after a mistake, which is told in one line.
     """
     options = _parser().parse_args(arguments)
-    try:
-        _predict(options)
-    except (ValueError, OSError) as error:
-        return fail(error)
-    return 0
+    return run(lambda: _predict(options))
 
 
 def _parser() -> argparse.ArgumentParser:

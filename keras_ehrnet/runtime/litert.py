@@ -17,6 +17,7 @@ import numpy as np
 
 from keras_ehrnet import metadata
 from keras_ehrnet.metadata import Metadata
+from keras_ehrnet.support.errors import ModelError, reason
 from keras_ehrnet.support.terminal import silenced
 
 PACKAGES = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter", "tensorflow.lite.python.interpreter")
@@ -56,7 +57,8 @@ class Interpreter:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is no intact TFLite model, no interpreter is installed, or a delegate does not load.
+        ModelError: if it is no intact TFLite model.
+        ValueError: if no interpreter is installed, or a delegate does not load.
 
     Example:
         >>> from keras_ehrnet.runtime import Interpreter
@@ -86,9 +88,9 @@ class Interpreter:
                 self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             received = f"{len(model)} bytes" if isinstance(model, bytes) else model
-            raise ValueError(
+            raise ModelError(
                 "This is not a TFLite model that the interpreter can run, or it is cut short: export or copy it again "
-                f"({' '.join(str(error).split())[:200]}). Received: {received}"
+                f"({reason(error)}). Received: {received}"
             ) from error
         signatures = self._interpreter.get_signature_list()
         self._runner = self._interpreter.get_signature_runner(next(iter(signatures))) if signatures else None
@@ -163,7 +165,7 @@ class TFLiteNetwork:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is no intact TFLite model of this package.
+        ModelError: if it is no intact TFLite model of this package.
     """
 
     def __init__(
@@ -202,7 +204,7 @@ def _metadata(model: str | os.PathLike | bytes, interpreter: Interpreter) -> Met
     found = metadata.read(model)
     if found is None:
         received = f"{len(model)} bytes" if isinstance(model, bytes) else model
-        raise ValueError(
+        raise ModelError(
             "This TFLite model does not say how its outputs become people: keras_ehrnet.export.tflite did not write "
             "it, or its end is missing. keras_ehrnet.runtime.Interpreter(path) gives its outputs as they are. "
             f"Received: {received} with outputs {', '.join(map(str, interpreter.outputs.values()))}"

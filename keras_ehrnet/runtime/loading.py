@@ -12,6 +12,7 @@ from keras_ehrnet.models.variants import VARIANTS
 from keras_ehrnet.runtime.litert import TFLiteNetwork
 from keras_ehrnet.runtime.network import Network
 from keras_ehrnet.skeletons import Skeleton
+from keras_ehrnet.support.errors import ModelError, reason
 from keras_ehrnet.support.messages import suggestion
 from keras_ehrnet.weights import registry
 
@@ -152,9 +153,11 @@ def _read(path: Path) -> keras.Model:
             f"Received: {str(path)!r}"
         )
     try:
-        return keras.models.load_model(path, compile=False)
-    except (ValueError, OSError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile) as error:
+        return keras.models.load_model(path, compile=False, safe_mode=True)
+    except PermissionError:
+        raise
+    except Exception as error:  # A damaged archive can make Keras stumble anywhere.
         from keras_ehrnet.weights.formats import damaged
 
-        reason = "it is cut short or damaged" if not zipfile.is_zipfile(path) else str(error).strip().splitlines()[0]
-        raise ValueError(damaged(path, reason).replace("weights file", "model file")) from error
+        problem = reason(error) if zipfile.is_zipfile(path) else "it is cut short or damaged"
+        raise ModelError(damaged(path, problem).replace("weights file", "model file")) from error

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_ehrnet.metadata import Metadata
+from keras_ehrnet.support.errors import ModelError, reason
 from keras_ehrnet.support.files import sha256
 
 METADATA_KEY = "keras_ehrnet"
@@ -33,7 +34,8 @@ class OnnxNetwork:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is no ONNX file, or none of this package, or if onnxruntime is not installed.
+        ModelError: if it is no ONNX file, or none of this package.
+        ValueError: if onnxruntime is not installed.
 
     Example:
         >>> from keras_ehrnet.runtime.onnx import OnnxNetwork
@@ -114,14 +116,15 @@ def _session(path: Path, threads: int | None):
             disabled_optimizers=_INEXACT_OPTIMIZERS,
         )
     except Exception as error:  # onnxruntime's own errors share no class
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"{path} is no ONNX file, or a damaged one ({reason}). Received: {str(path)!r}") from error
+        raise ModelError(
+            f"{path} is no ONNX file, or a damaged one ({reason(error)}). Received: {str(path)!r}"
+        ) from error
 
 
 def _metadata(session, path: Path) -> Metadata:
     text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
     if text is None:
-        raise ValueError(
+        raise ModelError(
             "The ONNX file says nothing about its keypoints: write it with keras_ehrnet.export.onnx, or run it with "
             f"onnxruntime itself. Received: {str(path)!r}"
         )

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+from keras_ehrnet.support.errors import KerasEhrnetError
+from keras_ehrnet.support.messages import MissingPackageError, missing_package
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,6 +29,29 @@ def fail(error: object) -> int:
     """Tells a mistake in one line; gives the exit code."""
     complain(f"Error: {' '.join(str(error).split())}")
     return FAILED
+
+
+def run(command: Callable[[], int | None]) -> int:
+    """Runs a command. The one place where mistakes of its user, or in their files, end: in a sentence.
+
+    Args:
+        command: callable. Gives an exit code, or None.
+
+    Returns:
+        The command's exit code, or 2 after a mistake.
+
+    Example:
+        >>> from keras_ehrnet.support.terminal import run
+        >>> run(lambda: None)
+        0
+    """
+    try:
+        return command() or 0
+    except ModuleNotFoundError as error:
+        return fail(missing_package(error, "This command"))
+    # Settings that contradict each other are plain ValueErrors.
+    except (KerasEhrnetError, ValueError, OSError, MissingPackageError) as error:
+        return fail(error)
 
 
 def progress_bar(

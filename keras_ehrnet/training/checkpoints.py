@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_ehrnet.support.errors import CheckpointError, reading
 from keras_ehrnet.support.files import replace_file
 
 _SUFFIX = ".npz"
@@ -67,7 +67,7 @@ class Checkpoints:
             int. Number of epochs behind it.
 
         Raises:
-            ValueError: if the file is damaged, or of another model.
+            CheckpointError: if the file is damaged, or of another model.
         """
         epochs = self.epochs()
         if epochs:
@@ -78,17 +78,14 @@ class Checkpoints:
         """The newest state, of which there must be one, as arrays by name; raises what `restore` does."""
         path = self.paths()[-1]
         state = _state(model)
-        try:
-            with np.load(path) as file:
-                arrays = {name: file[name] for name in file.files}
+        with reading(CheckpointError, path, "The checkpoint"), np.load(path) as file:
+            arrays = {name: file[name] for name in file.files}
             del arrays[_POSITION]
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-            raise ValueError(f"The checkpoint is damaged ({error}). Received: {path}") from error
         for name in (*state, *arrays):
             here = tuple(state[name].shape) if name in state else None
             there = arrays[name].shape if name in arrays else None
             if here != there:
-                raise ValueError(
+                raise CheckpointError(
                     f"The checkpoint does not fit: {name} has shape {here} in the model. Received: {there} in {path}"
                 )
         return arrays

@@ -20,6 +20,7 @@ from keras_ehrnet.data.augment import AUGMENTATIONS, Augmentation, augmentation
 from keras_ehrnet.families import FAMILIES
 from keras_ehrnet.models.variants import Variant, variant
 from keras_ehrnet.skeletons import SKELETONS, Skeleton
+from keras_ehrnet.support.errors import RecipeError, reads
 from keras_ehrnet.support.messages import suggestion
 from keras_ehrnet.training.values import changed, flattened, merged, override, plain, read_layers
 
@@ -457,6 +458,7 @@ _NOT_NEGATIVE = (
 _PARTS = ("model.drop_rate", "optimizer.momentum", "optimizer.ema")
 
 
+@reads(RecipeError)
 def read(path: str | os.PathLike, overrides: Iterable[str] = ()) -> Recipe:
     """A recipe from a YAML file.
 
@@ -469,7 +471,7 @@ def read(path: str | os.PathLike, overrides: Iterable[str] = ()) -> Recipe:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: naming the file and the key that is unknown, or has a wrong value.
+        RecipeError: naming the file and the key that is unknown, or has a wrong value.
 
     Example:
         >>> from keras_ehrnet import recipe
@@ -484,6 +486,7 @@ def read(path: str | os.PathLike, overrides: Iterable[str] = ()) -> Recipe:
     return changed(Recipe, content, where, "")
 
 
+@reads(RecipeError)
 def from_dict(content: Mapping[str, Any], where: str = "the recipe") -> Recipe:
     """A recipe from plain values, as YAML has them; see `read`.
 
@@ -493,7 +496,7 @@ def from_dict(content: Mapping[str, Any], where: str = "the recipe") -> Recipe:
         (416, 416)
         >>> recipe.from_dict({"trainig": {"epochs": 3}})
         Traceback (most recent call last):
-        ValueError: ...
+        keras_ehrnet.support.errors.RecipeError: ...
     """
     return changed(Recipe, content, where, "")
 

@@ -22,6 +22,7 @@ from keras_ehrnet import __version__, draw
 from keras_ehrnet.data.classification import LabelledExamples
 from keras_ehrnet.data.loader import Order, numpy_batches
 from keras_ehrnet.data.targets import Examples
+from keras_ehrnet.support.errors import CheckpointError, reading
 from keras_ehrnet.support.files import replacing, sha256, write_file
 from keras_ehrnet.training import schedules
 from keras_ehrnet.training.callbacks import EpochEnd, Progress, StepLog, StopAtBadLoss, Table, TimeLimit, take_averages
@@ -32,6 +33,7 @@ from keras_ehrnet.training.model import build_losses, compiled_model
 from keras_ehrnet.training.pictures import curve_picture, targets_picture
 from keras_ehrnet.training.recipe import Recipe, first_difference, from_dict
 from keras_ehrnet.training.scoring import Figures, evaluator, has_evaluation
+from keras_ehrnet.training.values import read_yaml
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -301,13 +303,7 @@ def _prepare_folder(recipe: Recipe, checkpoints: Checkpoints) -> None:
 
 
 def _check_same(recipe: Recipe, path: Path) -> None:
-    import yaml
-
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not valid YAML: choose another folder. Received: {error}") from error
-    there = from_dict(content, str(path))
+    there = from_dict(read_yaml(path), str(path))
     key = first_difference(there, recipe)
     if key is not None:
         raise ValueError(
@@ -319,7 +315,8 @@ def _check_same(recipe: Recipe, path: Path) -> None:
 def _write_start(recipe: Recipe, first: int, hosts: Hosts) -> None:
     """Notes seed, versions and devices of this start in `run.json`, after those before it."""
     path = recipe.folder / "run.json"
-    starts = json.loads(path.read_text(encoding="utf-8"))["starts"] if path.exists() else []
+    with reading(CheckpointError, path):
+        starts = [*json.loads(path.read_text(encoding="utf-8"))["starts"]] if path.exists() else []
     start = {
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "after_epoch": first,

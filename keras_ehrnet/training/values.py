@@ -11,29 +11,59 @@ from typing import Any, Literal
 
 import yaml
 
+from keras_ehrnet.support.errors import RecipeError, reason
 from keras_ehrnet.support.messages import suggestion
 
 _BASE = "base"
+_MOST_VALUES = 100_000
 _WHOLE = ("sigma_factors", "augmentation_changes", "mixed_with")
 
 
 def read_layers(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     """Content of a file on top of that of its base."""
     if path.resolve() in seen:
-        raise ValueError(f"{path}: recipes are based on each other in a circle. Received: {_BASE}={seen[-1].name!r}")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"There is no such recipe. Received: {path}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid YAML ({' '.join(str(error).split())}). Received: {path}") from error
+        raise RecipeError(f"{path}: recipes are based on each other in a circle. Received: {_BASE}={seen[-1].name!r}")
+    content = read_yaml(path)
     content = {} if content is None else content
     if not isinstance(content, dict):
-        raise ValueError(f"{path} must hold named values. Received: {type(content).__name__}")
+        raise RecipeError(f"{path} must hold named values. Received: {type(content).__name__}")
     base = content.pop(_BASE, None)
     if base is None:
         return content
     return merged(read_layers(path.parent / str(base), (*seen, path.resolve())), content)
+
+
+def read_yaml(path: Path) -> Any:
+    """What a file of YAML holds.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        RecipeError: if it is no valid YAML.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        _expanded_size(content, {})
+        return content
+    except FileNotFoundError:
+        raise FileNotFoundError(f"There is no such recipe. Received: {path}") from None
+    except PermissionError:
+        raise
+    # Besides its own errors, the library lets through what dates and numbers that cannot be make of Python's.
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError, OSError) as error:
+        raise RecipeError(f"{path} is not valid YAML ({reason(error)}). Received: {path}") from error
+
+
+def _expanded_size(content: Any, known: dict[int, int]) -> int:
+    """How many values a file holds once every alias is written out: a page of them can stand for billions."""
+    if not isinstance(content, (dict, list)):
+        return 1
+    if id(content) not in known:
+        known[id(content)] = _MOST_VALUES + 1  # Until it is counted: what contains itself has no end.
+        items = content.values() if isinstance(content, dict) else content
+        known[id(content)] = 1 + sum(_expanded_size(item, known) for item in items)
+    if known[id(content)] > _MOST_VALUES:
+        raise ValueError(f"its aliases stand for more than {_MOST_VALUES} values")
+    return known[id(content)]
 
 
 def merged(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
@@ -49,16 +79,16 @@ def override(text: str, kind: type) -> dict[str, Any]:
     """The nested values of a text such as `"training.epochs=10"`, for a dataclass of dataclasses."""
     key, equals, value = text.partition("=")
     if not equals or not key:
-        raise ValueError(f"Changes of a recipe have the form key=value. Received: {text!r}")
+        raise RecipeError(f"Changes of a recipe have the form key=value. Received: {text!r}")
     keys = list(keys_of(kind))
     matches = [full for full in keys if full == key] or [full for full in keys if full.endswith(f".{key}")]
     if not matches:
-        raise ValueError(f"A recipe has no such key. {_nearest_key(key, keys)}Received: {text!r}")
+        raise RecipeError(f"A recipe has no such key. {_nearest_key(key, keys)}Received: {text!r}")
     if len(matches) > 1:
-        raise ValueError(f"Several keys end so: {', '.join(matches)}. Received: {text!r}")
+        raise RecipeError(f"Several keys end so: {', '.join(matches)}. Received: {text!r}")
     try:
         nested: Any = yaml.safe_load(value)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, TypeError):  # ValueError: a date that cannot be.
         nested = value
     for part in reversed(matches[0].split(".")):
         nested = {part: nested}
@@ -84,21 +114,21 @@ def changed(target: Any, content: Any, where: str, prefix: str) -> Any:
     """A dataclass, given as type or as value to start from, with the values of `content`, all of them checked."""
     kind = target if isinstance(target, type) else type(target)
     if not isinstance(content, Mapping):
-        raise ValueError(f"{where}: {prefix or 'a recipe'} must hold named values. Received: {content!r}")
+        raise RecipeError(f"{where}: {prefix or 'a recipe'} must hold named values. Received: {content!r}")
     hints = typing.get_type_hints(kind)
     names = [entry.name for entry in dataclasses.fields(kind)]
     values = {}
     for key, value in content.items():
         full = f"{prefix}.{key}" if prefix else str(key)
         if key not in names:
-            raise ValueError(f"{where}: there is no key {full!r}. {suggestion(key, names)} Received: {value!r}")
+            raise RecipeError(f"{where}: there is no key {full!r}. {suggestion(key, names)} Received: {value!r}")
         values[key] = _value(value, hints[key], where, full)
     try:
         return kind(**values) if isinstance(target, type) else dataclasses.replace(target, **values)
     except ValueError as error:
         if str(error).startswith(f"{where}: "):
             raise
-        raise ValueError(f"{where}: {error}") from error
+        raise RecipeError(f"{where}: {error}") from error
 
 
 def _value(value: Any, hint: Any, where: str, key: str) -> Any:
@@ -106,8 +136,8 @@ def _value(value: Any, hint: Any, where: str, key: str) -> Any:
         return changed(hint, value, where, key)
     try:
         return _converted(value, hint)
-    except (TypeError, ValueError):
-        raise ValueError(f"{where}: {key} must be {_described(hint)}. Received: {value!r}") from None
+    except (TypeError, ValueError, OverflowError):
+        raise RecipeError(f"{where}: {key} must be {_described(hint)}. Received: {value!r}") from None
 
 
 def _converted(value: Any, hint: Any) -> Any:

@@ -59,7 +59,7 @@ def load(model: keras.Model, source: str | Path | Mapping[str, Any]) -> keras.Mo
         >>> state_dict = {"final.2.weight": np.zeros((5, 32, 1, 1))}
         >>> ke.weights.load(model, state_dict)
         Traceback (most recent call last):
-        keras_ehrnet.weights.formats.WeightsError: ...
+        keras_ehrnet.support.errors.WeightsError: ...
     """
     tensors = _read(source)
     assign(model, tensors)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -12,16 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_ehrnet.support.errors import WeightsError, reason
 from keras_ehrnet.support.files import sha256
 from keras_ehrnet.weights import layouts, registry
 
 if TYPE_CHECKING:
     import h5py
     import keras
-
-
-class WeightsError(ValueError):
-    """Weights that cannot be read, or do not fit the model."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +65,10 @@ def read(path: Path) -> Tensors:
             return _read_zip(path)
         if start.startswith(PICKLE_SIGNATURE):
             return _read_torch(path)
-    except (OSError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
-        raise WeightsError(damaged(path, str(error))) from error
+    except (WeightsError, PermissionError):
+        raise
+    except Exception as error:  # The libraries that read it stumble over a damaged file wherever it may be.
+        raise WeightsError(damaged(path, reason(error))) from error
     raise WeightsError(damaged(path, "it is neither HDF5, nor a .keras archive, nor a PyTorch file"))
 
 
@@ -180,9 +178,8 @@ def _read_torch(path: Path) -> Tensors:
     try:
         # weights_only: tensors and containers, never code that a pickle could smuggle in.
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, ValueError, pickle.UnpicklingError) as error:
-        reason = "PyTorch refuses it: " + str(error).strip().splitlines()[0]
-        raise WeightsError(damaged(path, reason)) from error
+    except Exception as error:
+        raise WeightsError(damaged(path, f"PyTorch refuses it: {reason(error)}")) from error
     if not isinstance(checkpoint, Mapping):
         raise WeightsError(f"{path} holds no state dict. Received: {type(checkpoint).__name__}")
     return from_mapping(checkpoint, str(path))
