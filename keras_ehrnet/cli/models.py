@@ -12,7 +12,9 @@ from keras_ehrnet.cli.common import ModelOption, load_keras, make_console
 
 
 def summary(
-    models: Annotated[list[str] | None, typer.Argument(help="Models by name; default: all of the papers.")] = None,
+    models: Annotated[
+        list[str] | None, typer.Argument(help="Names, or .json files of blocks; default: all of the papers.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Parameters and multiply-adds of every model, beside the papers' figures."""

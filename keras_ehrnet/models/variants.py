@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from keras_ehrnet.models.searched import SearchedBackbone, is_blocks_file, read_backbone
 from keras_ehrnet.support.messages import suggestion
 
 if TYPE_CHECKING:
@@ -46,10 +47,10 @@ def _efficientpose(variant: str, **options: object) -> keras.Model:
     return EfficientPose(variant, **options)
 
 
-def _efficientpose_nas(variant: str, **options: object) -> keras.Model:
+def _efficientpose_nas(blocks: str | SearchedBackbone, **options: object) -> keras.Model:
     from keras_ehrnet.models.efficientpose_nas import EfficientPoseNAS
 
-    return EfficientPoseNAS(variant, **options)
+    return EfficientPoseNAS(blocks, **options)
 
 
 def _efficientnet(phi: int, **options: object) -> keras.Model:
@@ -104,9 +105,10 @@ VARIANTS: dict[str, Variant] = _all_variants()
 
 
 def variant(name: str) -> Variant:
-    """The model of that name.
+    """The model of that name: the papers' or, named by the `.json` file of its blocks, what a search found.
 
     Raises:
+        FileNotFoundError: if there is no such file.
         ValueError: for an unknown name; the message names the nearest known one.
 
     Example:
@@ -114,6 +116,12 @@ def variant(name: str) -> Variant:
         >>> variant("h-2").input_size
         (448, 448)
     """
+    if is_blocks_file(name):
+        searched = read_backbone(name)
+        build = partial(_efficientpose_nas, searched)
+        return Variant(
+            "efficientpose_nas", build, searched.input_size, None, None, str(searched.about.get("score", ""))
+        )
     if name not in VARIANTS:
         raise ValueError(f"Unknown model. {suggestion(name, VARIANTS)} Received: {name!r}")
     return VARIANTS[name]

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_ehrnet.models.variants import VARIANTS
+from keras_ehrnet.models.searched import is_blocks_file
+from keras_ehrnet.models.variants import VARIANTS, variant
 from keras_ehrnet.runtime.litert import TFLiteNetwork
 from keras_ehrnet.runtime.network import Network
 from keras_ehrnet.skeletons import Skeleton
@@ -34,9 +35,9 @@ def load(
     """A network from a model of the papers by name, from a file, or from a model in hand.
 
     Args:
-        source: `keras.Model`, the path of a `.keras`, `.tflite` or `.onnx` file, or a name such as `"h-2"` or
-            `"efficientpose-rt"`. Exported files, and weights that come with the package (`weights.packaged()`), need
-            neither Keras nor TensorFlow.
+        source: `keras.Model`, the path of a `.keras`, `.tflite` or `.onnx` file, a name such as `"h-2"` or
+            `"efficientpose-rt"`, or the `.json` file of blocks that a search found. Exported files, and weights that
+            come with the package (`weights.packaged()`), need neither Keras nor TensorFlow.
         threads: int, or None for the runtime's choice. Of exported files.
         delegates: sequence of paths of delegate libraries (GPU, NPU), or of loaded delegates. Of `.tflite` files.
         weights: what `keras_ehrnet.weights.load` takes; None: for a name, the published weights if there are any.
@@ -70,7 +71,7 @@ def load(
 
     if isinstance(source, keras.Model):
         model = source
-    elif str(source) in VARIANTS:
+    elif str(source) in VARIANTS or is_blocks_file(source):
         model = _named(str(source), weights)
         weights = None
     else:
@@ -136,7 +137,7 @@ def _named(name: str, weights: object) -> keras.Model:
             f"No weights with a license to share are published for {name!r}. Pass your own copy as weights=..., or "
             f"choose a model that has them: {', '.join(sorted(REGISTRY))}."
         )
-    return VARIANTS[name].build(weights=name if weights is None else weights)
+    return variant(name).build(weights=name if weights is None else weights)
 
 
 def _read(path: Path) -> keras.Model:
