@@ -2,46 +2,11 @@
 
 import numpy as np
 import pytest
+from stick_figures import FIGURE, crossing, moved, render
 
 from keras_ehrnet import decode, skeletons
 
 MPII = skeletons.MPII_16
-SIZE = (96, 240)  # height, width of the maps
-# One upright person, in a box 40 wide and 80 high: x, y per joint.
-FIGURE = np.array(
-    [
-        (20, 2), (20, 12), (12, 18), (8, 30), (6, 42), (20, 18), (28, 18), (32, 30), (34, 42), (20, 42), (15, 43),
-        (14, 58), (13, 74), (25, 43), (26, 58), (27, 74),
-    ],
-    float,
-)  # fmt: skip
-
-
-def moved(person, x, y):
-    return person + np.array([x, y])
-
-
-def render(people, limbs, sigma=1.5, width=1.5):
-    """Gaussians at the joints and unit vectors along the limbs; a joint that is NaN is missing."""
-    y, x = np.mgrid[: SIZE[0], : SIZE[1]] + 0.5
-    heatmaps = np.zeros((*SIZE, 16))
-    fields, hits = np.zeros((*SIZE, len(limbs), 2)), np.zeros((*SIZE, len(limbs), 1))
-    for person in people:
-        for joint, (px, py) in enumerate(person):
-            if not np.isnan(px):
-                gaussian = np.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * sigma**2))
-                heatmaps[..., joint] = np.maximum(heatmaps[..., joint], gaussian)
-        for number, (start, end) in enumerate(limbs):
-            if np.isnan(person[[start, end]]).any():
-                continue
-            length = np.linalg.norm(person[end] - person[start])
-            direction = (person[end] - person[start]) / length
-            dx, dy = x - person[start, 0], y - person[start, 1]
-            along, across = dx * direction[0] + dy * direction[1], dx * direction[1] - dy * direction[0]
-            on_limb = (along >= -width) & (along <= length + width) & (np.abs(across) <= width)
-            fields[on_limb, number] += direction
-            hits[on_limb, number] += 1
-    return heatmaps, (fields / np.maximum(hits, 1)).reshape(*SIZE, -1)
 
 
 def assert_same_people(poses, people):
@@ -61,12 +26,7 @@ def test_people_side_by_side(count):
 
 
 def test_people_who_cross():
-    """They lean away from each other, so that a leg of the one lies across a leg of the other."""
-    people = []
-    for degrees, middle in ((-35, 88), (35, 136)):
-        cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
-        turned = (FIGURE - np.array([20, 40])) @ np.array([[cosine, sine], [-sine, cosine]])
-        people.append(moved(turned, middle, 48))
+    people = crossing()
     left_ankle, right_ankle = MPII.index("left_ankle"), MPII.index("right_ankle")
     assert people[0][left_ankle, 0] > people[1][right_ankle, 0]
     assert_same_people(decode.pafs(*render(people, MPII.limbs)), people)

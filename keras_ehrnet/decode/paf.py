@@ -11,9 +11,14 @@ from keras_ehrnet.decode.peaks import Peaks, checked_maps, find_peaks, parabola_
 from keras_ehrnet.poses import Poses
 from keras_ehrnet.skeletons import MPII_16, Skeleton
 
-_SAMPLES = 10  # points at which the field is looked at along a limb
-_SHARE_ALONG = 0.7  # of these points, how many the field must point along the limb
-_NMS_KERNEL = 3
+SAMPLES = 10
+"""Points at which the field is looked at along a limb."""
+
+SHARE_ALONG = 0.7
+"""Of these points, how many the field must point along the limb."""
+
+NMS_KERNEL = 3
+"""Window of the peaks, in pixels of the maps."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,7 @@ def pafs(
     if len(limbs) != fields.shape[2]:
         raise ValueError(f"There must be one field per limb. Received: {fields.shape[2]} fields, {len(limbs)} limbs")
 
-    peaks = find_peaks(heatmaps, max_people, threshold, _NMS_KERNEL, first_of_equals=True)
+    peaks = find_peaks(heatmaps, max_people, threshold, NMS_KERNEL, first_of_equals=True)
     xy = np.stack([peaks.columns, peaks.rows], axis=-1) + np.float32(0.5)
     xy += parabola_shift(heatmaps, peaks.rows, peaks.columns, peaks.joints)
     connections = [
@@ -125,7 +130,7 @@ def _connect(
     starts, ends = (np.arange(len(peaks))[peaks.of(joint)] for joint in limb)
     values = _along(xy[starts][:, None], xy[ends][None], field)
     strength = values.mean(axis=-1)
-    valid = (strength > threshold) & ((values > threshold).mean(axis=-1) >= _SHARE_ALONG)
+    valid = (strength > threshold) & ((values > threshold).mean(axis=-1) >= SHARE_ALONG)
     connections = []
     for flat in np.argsort(-strength, axis=None, kind="stable"):
         start, end = np.unravel_index(flat, strength.shape)
@@ -136,11 +141,11 @@ def _connect(
 
 
 def _along(start: np.ndarray, end: np.ndarray, field: np.ndarray) -> np.ndarray:
-    """The field's component along the lines from start to end, at `_SAMPLES` points. Shape `(A, B, _SAMPLES)`."""
+    """The field's component along the lines from start to end, at `SAMPLES` points. Shape `(A, B, SAMPLES)`."""
     height, width, _ = field.shape
     difference = end - start
     direction = difference / np.maximum(np.linalg.norm(difference, axis=-1, keepdims=True), 1e-6)
-    points = start[..., None, :] + difference[..., None, :] * np.linspace(0, 1, _SAMPLES)[:, None]
+    points = start[..., None, :] + difference[..., None, :] * np.linspace(0, 1, SAMPLES)[:, None]
     column, row = (np.clip(points[..., axis].astype(int), 0, size - 1) for axis, size in enumerate((width, height)))
     return np.einsum("absc,abc->abs", field[row, column], direction)
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from keras_ehrnet.decode import paf
 from keras_ehrnet.skeletons import Skeleton
 from keras_ehrnet.support.messages import suggestion
 
@@ -37,19 +38,45 @@ class Family:
         maps: tuple of str. The maps that decoders need.
         kernel: int. Window of the peaks in pixels of the heatmaps.
         subpixel: str. How to find the place between the pixels: key of `decode.peaks.SUBPIXEL`.
+        limb_maps: tuple of str. The maps that tell several people apart by their limbs, for families that take one
+            person otherwise; empty where there are none.
     """
 
     maps: tuple[str, ...]
     kernel: int
     subpixel: str
+    limb_maps: tuple[str, ...] = ()
 
 
 FAMILIES = {
     "efficienthrnet": Family(("heatmaps_4", "heatmaps_2", "tags_4"), kernel=3, subpixel="parabola"),
-    "efficientpose": Family(("heatmaps",), kernel=5, subpixel="none"),
+    "efficientpose": Family(("heatmaps",), kernel=5, subpixel="none", limb_maps=("heatmaps_fine", "pafs")),
     "efficientpose_nas": Family(("heatmaps",), kernel=3, subpixel="quarter"),
 }
 """Families of networks, as `keras_ehrnet.families` names them."""
+
+
+def maps_needed(family: str, multi_person: bool = False) -> tuple[str, ...]:
+    """The maps that a decoder reads.
+
+    Args:
+        family: str. Key of `FAMILIES`.
+        multi_person: bool. Whether several people are told apart by their limbs, in families that take one otherwise.
+
+    Raises:
+        ValueError: for a family without such maps.
+
+    Example:
+        >>> from keras_ehrnet.decode import graph
+        >>> graph.maps_needed("efficientpose", multi_person=True)
+        ('heatmaps_fine', 'pafs')
+    """
+    if multi_person and not FAMILIES[family].limb_maps:
+        raise ValueError(
+            "Several people are told apart by their limbs in EfficientPose; EfficientHRNet finds several anyway, "
+            f"EfficientPose-A/B/C one. Received: multi_person=True for {family!r}"
+        )
+    return FAMILIES[family].limb_maps if multi_person else FAMILIES[family].maps
 
 
 def average_strides(heatmaps_4: tf.Tensor, heatmaps_2: tf.Tensor) -> tf.Tensor:
@@ -198,11 +225,71 @@ def associative(
     scores = maxima.at(heatmaps, rows, columns, joint)
     there = (scores > 0) & (people.scores[:, None] > 0)
     y, x = maxima.between_pixels(heatmaps, rows, columns, joint, "parabola")
+    return _rows(y, x, scores, there, people.scores)
+
+
+def pafs(
+    heatmaps: tf.Tensor,
+    pafs: tf.Tensor,
+    *,
+    skeleton: Skeleton,
+    max_people: int = 20,
+    threshold: float = 0.1,
+    paf_threshold: float = 0.05,
+    min_joints: int = 3,
+) -> tf.Tensor:
+    """People from heatmaps and part affinity fields, as `decode.pafs` finds them.
+
+    Args:
+        heatmaps: float32 tensor of shape `(1, H, W, K)`, H and W even.
+        pafs: float32 tensor of shape `(1, H, W, 2L)`, for the first L limbs of the skeleton.
+        skeleton: `Skeleton`. What the K joints are.
+        max_people: int. At most so many people, N, and peaks per joint.
+        threshold: float, not negative. Peaks at or below it are no joints.
+        paf_threshold: float. What a field must reach along a limb, both as a mean and at most of the points.
+        min_joints: int. People with fewer joints are left out.
+
+    Returns:
+        Float32 tensor of shape `(1, N, 3K + 5)`, as `associative` gives it.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras_ehrnet import skeletons
+        >>> from keras_ehrnet.decode import graph
+        >>> heatmaps, fields = np.zeros((1, 24, 32, 16), np.float32), np.zeros((1, 24, 32, 4), np.float32)
+        >>> heatmaps[0, 4, 8, 0] = heatmaps[0, 12, 8, 1] = heatmaps[0, 12, 20, 2] = 0.8
+        >>> fields[0, :, 8, 1] = fields[0, 12, :, 2] = 1.0  # down to the neck, right to the shoulder
+        >>> people = graph.pafs(heatmaps, fields, skeleton=skeletons.MPII_16, max_people=2)
+        >>> np.round(people[0, :, -1], 3)
+        array([0.15, 0.  ], dtype=float32)
+    """
+    import tensorflow as tf
+
+    from keras_ehrnet.decode.graph import grouping, limbs, maxima
+
+    heatmaps, fields = tf.convert_to_tensor(heatmaps), tf.convert_to_tensor(pafs)
+    _, height, width, joints = heatmaps.shape
+    joint = np.arange(joints, dtype=np.int32)[:, None]
+    candidates = maxima.find_peaks(heatmaps, max_people, threshold, paf.NMS_KERNEL)
+    y, x = maxima.between_pixels(heatmaps, candidates.rows, candidates.columns, joint, "parabola")
+    connected = skeleton.limbs[: fields.shape[3] // 2]
+    members = limbs.people(candidates, x * width, y * height, fields, connected, max_people, paf_threshold, min_joints)
+    # Joints that no limb reaches came last: who is best may have changed.
+    scores, order = tf.math.top_k(tf.reduce_mean(grouping.of_people(candidates.scores, members), axis=1), max_people)
+    members = tf.gather(members, order)
+    y, x, heights = (grouping.of_people(table, members) for table in (y, x, candidates.scores))
+    return _rows(y, x, heights, members > 0, scores)
+
+
+def _rows(y: tf.Tensor, x: tf.Tensor, scores: tf.Tensor, there: tf.Tensor, person_scores: tf.Tensor) -> tf.Tensor:
+    """People as the rows of `poses`: joints `(N, K)` that are there, and the score of each person `(N,)`."""
+    import tensorflow as tf
+
     keypoints = tf.where(there[..., None], tf.stack([y, x, scores], axis=-1), 0.0)
     box = [tf.reduce_min(tf.where(there, axis, 1.0), axis=1) for axis in (y, x)]
     box += [tf.reduce_max(tf.where(there, axis, 0.0), axis=1) for axis in (y, x)]
-    rest = tf.where(people.scores[:, None] > 0, tf.stack([*box, people.scores], axis=-1), 0.0)
-    return tf.concat([tf.reshape(keypoints, (max_people, -1)), rest], axis=1)[None]
+    rest = tf.where(person_scores[:, None] > 0, tf.stack([*box, person_scores], axis=-1), 0.0)
+    return tf.concat([tf.reshape(keypoints, (y.shape[0], -1)), rest], axis=1)[None]
 
 
 def decoder_tflite(
@@ -211,6 +298,7 @@ def decoder_tflite(
     map_shapes: Mapping[str, tuple[int, ...]],
     *,
     skeleton: Skeleton,
+    multi_person: bool = False,
     max_people: int = 20,
     max_peaks: int = 20,
     threshold: float = 0.1,
@@ -223,12 +311,13 @@ def decoder_tflite(
         map_shapes: mapping of str to tuple of int. Shapes `(1, H, W, K)` of the network's outputs by name; those that
             the decoder does not need are ignored.
         skeleton: `Skeleton`. What the K joints are.
-        max_people: int. At most so many people; for `decode="poses"` of EfficientHRNet.
+        multi_person: bool. Whether EfficientPose's people are told apart by their limbs; for `decode="poses"`.
+        max_people: int. At most so many people; for `decode="poses"` of several.
         max_peaks: int. At most so many peaks per joint; for `decode="peaks"`.
         threshold: float, not negative. Peaks at or below it are left out.
 
     Returns:
-        bytes of the file. Signature `"serving_default"`; its inputs have the names in `FAMILIES[family].maps`.
+        bytes of the file. Signature `"serving_default"`; its inputs have the names of `maps_needed`.
 
     Raises:
         ValueError: if there is no such family or decoder, or a shape does not fit.
@@ -252,7 +341,10 @@ def decoder_tflite(
             "At least one person and peak, and a threshold that is not negative. "
             f"Received: max_people={max_people}, max_peaks={max_peaks}, threshold={threshold}"
         )
-    shapes = _checked_shapes(family, map_shapes, skeleton)
+    if multi_person and decode != "poses":
+        raise ValueError(f"multi_person is for decode='poses'. Received: multi_person=True with decode={decode!r}")
+    names = maps_needed(family, multi_person)
+    shapes = _checked_shapes(family, names, map_shapes, skeleton)
     options = _Options(family, skeleton, max_people, max_peaks, threshold)
     signature = {name: tf.TensorSpec(shape, tf.float32, name) for name, shape in shapes.items()}
     module = tf.Module()
@@ -273,25 +365,32 @@ class _Options:
 
 
 def _checked_shapes(
-    family: str, map_shapes: Mapping[str, tuple[int, ...]], skeleton: Skeleton
+    family: str, names: tuple[str, ...], map_shapes: Mapping[str, tuple[int, ...]], skeleton: Skeleton
 ) -> dict[str, tuple[int, ...]]:
-    names = FAMILIES[family].maps
     shapes = {name: tuple(map_shapes[name]) for name in names if name in map_shapes}
     fits = len(shapes) == len(names) and all(
-        len(shape) == 4 and shape[0] == 1 and shape[3] == skeleton.num_joints and None not in shape
-        for shape in shapes.values()
+        len(shape) == 4 and shape[0] == 1 and None not in shape and _channels_fit(name, shape[3], skeleton)
+        for name, shape in shapes.items()
     )
     if fits and "tags_4" in shapes:
         height, width = shapes["tags_4"][1:3]
         fits = shapes["heatmaps_4"][1:3] == (height, width) and shapes["heatmaps_2"][1:3] == (2 * height, 2 * width)
     elif fits:
-        fits = all(side % 2 == 0 for side in shapes["heatmaps"][1:3])
+        fits = len({shape[1:3] for shape in shapes.values()}) == 1
+        fits = fits and all(side % 2 == 0 for side in shapes[names[0]][1:3])
     if not fits:
         raise ValueError(
             f"The decoder of {family!r} needs {', '.join(names)} of static shapes (1, H, W, {skeleton.num_joints}), H "
-            f"and W even, as the network gives them. Received: {dict(map_shapes)}"
+            "and W even, pafs with two channels for each limb, as the network gives them. "
+            f"Received: {dict(map_shapes)}"
         )
     return shapes
+
+
+def _channels_fit(name: str, channels: int, skeleton: Skeleton) -> bool:
+    if name == "pafs":
+        return channels % 2 == 0 and 0 < channels <= 2 * len(skeleton.limbs)
+    return channels == skeleton.num_joints
 
 
 def _peaks(maps: Mapping[str, tf.Tensor], options: _Options) -> tf.Tensor:
@@ -307,6 +406,14 @@ def _poses(maps: Mapping[str, tf.Tensor], options: _Options) -> tf.Tensor:
     if "tags_4" in maps:
         return associative(
             **maps,
+            skeleton=options.skeleton,
+            max_people=options.max_people,
+            threshold=options.threshold,
+        )
+    if "pafs" in maps:
+        return pafs(
+            maps["heatmaps_fine"],
+            maps["pafs"],
             skeleton=options.skeleton,
             max_people=options.max_people,
             threshold=options.threshold,
