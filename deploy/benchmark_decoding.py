@@ -141,7 +141,8 @@ def benchmark_maps(people: list[int], repeats: int, seed: int = 0) -> list[dict[
 class Staged:
     """A network that does its work and then returns given maps, so that decoding meets a known number of people."""
 
-    family, skeleton, any_size, min_score = "efficienthrnet", COCO_17, True, 0.0
+    family, skeleton, any_size, decode = "efficienthrnet", COCO_17, True, "none"
+    multi_person, min_score = True, 0.0
 
     def __init__(self, name: str, people: int, seed: int = 0) -> None:
         self.network = runtime.load(VARIANTS[name].build())

@@ -46,6 +46,7 @@ class LiteNetwork:
     content: bytes
     threads: int = 2
     any_size: bool = False
+    decode: str = "none"
     min_score: float = 0.0
     skeleton: Skeleton = field(init=False)
 
@@ -54,6 +55,7 @@ class LiteNetwork:
         details = self._run.get_input_details()["image"]
         heatmaps = self._run.get_output_details()
         self.family = variant(self.name).family
+        self.multi_person = self.family == "efficienthrnet"
         self.input_size = tuple(int(side) for side in details["shape"][1:3])
         self._dtype = details["dtype"]
         self.skeleton = skeletons.generic(

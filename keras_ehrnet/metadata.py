@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_ehrnet import __version__
+from keras_ehrnet.families import FAMILIES
 from keras_ehrnet.skeletons import Skeleton
 from keras_ehrnet.support.errors import MetadataError, reading, reads
 
@@ -101,7 +102,7 @@ class Metadata:
         outputs: tuple of `Output`, in the order of the file.
         precision: str. Such as `"float32"` or `"int8"`.
         decode: str. `"none"`: the outputs are maps. `"peaks"`, `"poses"`: they are decoded inside.
-        decoder: dict. Settings of the decoder inside, such as `max_people`.
+        decoder: dict. Settings of the decoder inside, such as `max_people`, `multi_person`.
         license: str, or None. What the weights may be used for.
         calibration_images: int. How many images the precision was calibrated with.
         drift: `Drift`, or None where it was not measured.
@@ -129,6 +130,11 @@ class Metadata:
     drift: Drift | None = None
     min_score: float = 0.0
     package: str = __version__
+
+    @property
+    def multi_person(self) -> bool:
+        """Whether it gives several people, rather than one."""
+        return bool(self.decoder.get("multi_person", self.family in FAMILIES and not FAMILIES[self.family].top_down))
 
     @property
     def input_size(self) -> tuple[int, int]:

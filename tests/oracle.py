@@ -83,7 +83,7 @@ class OracleNetwork:
 
     def __init__(self, family: str, skeleton: Skeleton, input_size: tuple[int, int], any_size: bool) -> None:
         self.family, self.skeleton, self.input_size, self.any_size = family, skeleton, input_size, any_size
-        self.min_score = 0.0
+        self.min_score, self.decode, self.multi_person = 0.0, "none", family == "efficienthrnet"
         self.sample: Sample | None = None
         self.geometries: list[decode.Geometry] = []
 

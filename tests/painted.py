@@ -51,6 +51,15 @@ def _colors(pixels, stride: int, name: str, scale: float = 1.0):
     return maps
 
 
+def _downward(pixels):
+    """Part affinity fields that point down the picture everywhere."""
+    convolution = layers.Conv2D(2 * len(SKELETON.limbs), 1, name="pafs")
+    maps = convolution(layers.AveragePooling2D(8, name="pafs_mean")(pixels))
+    kernel, _ = convolution.get_weights()
+    convolution.set_weights([np.zeros_like(kernel), np.tile([0.0, 1.0], len(SKELETON.limbs))])
+    return maps
+
+
 _OUTPUTS = {
     "efficienthrnet": lambda pixels: {
         "heatmaps_4": _colors(pixels, 4, "heatmaps_4"),
@@ -58,7 +67,7 @@ _OUTPUTS = {
         "heatmaps_2": _colors(pixels, 2, "heatmaps_2"),
     },
     "efficientpose": lambda pixels: {
-        "pafs": _colors(pixels, 8, "pafs"),
+        "pafs": _downward(pixels),
         "heatmaps_coarse": _colors(pixels, 8, "heatmaps_coarse"),
         "heatmaps_fine": _colors(pixels, 8, "heatmaps_fine"),
         "heatmaps": _colors(pixels, 1, "heatmaps"),

@@ -15,7 +15,7 @@ import pytest
 import keras_ehrnet as ke
 from keras_ehrnet import metadata as metadata_module
 from keras_ehrnet.data.annotations import Dataset, Person, Sample
-from keras_ehrnet.export.litert import calibration, flatbuffer
+from keras_ehrnet.export.litert import calibration, convert, flatbuffer
 from keras_ehrnet.export.litert.calibration import Calibration
 from keras_ehrnet.metadata import Drift, Input, Metadata, MetadataError, Output, append
 from keras_ehrnet.prediction import pipeline as estimation
@@ -85,6 +85,32 @@ def test_painted_people_are_found_where_they_are_painted(exported):
     people = ke.PosePredictor.load(exported("efficienthrnet", "float32", "poses"))(painted.picture())
     assert np.abs(people.xy - painted.PEOPLE).max() < 0.6
     assert people.scores == pytest.approx(np.array(painted.BRIGHTNESS) / 255, abs=0.15)
+
+
+def test_people_told_apart_by_their_limbs(networks, tmp_path):
+    """Heads lie above hands, and fields point down: two people in one file, as from the Keras model's maps."""
+    skeleton = replace(painted.SKELETON, limbs=((2, 0), (2, 1)))
+    upright = np.array([[(12, 52), (28, 52), (20, 12)], [(68, 52), (84, 52), (76, 12)]])
+    image = painted.picture(upright)
+    model = networks["efficientpose"].model
+    path = ke.export.tflite(
+        model, tmp_path / "several.tflite", decode="poses", skeleton=skeleton, multi_person=True, max_people=4
+    )
+    about = metadata_module.read(path)
+    assert about.multi_person and about.outputs[0].shape == (1, 4, 3 * 3 + 5)
+    assert about.outputs[0].layout == convert.PEOPLE
+    predictor = ke.PosePredictor.load(path)
+    found = predictor(image)
+    expected = ke.PosePredictor.load(model, skeleton=skeleton, multi_person=True)(image)
+    assert len(found) == len(expected) == 2
+    np.testing.assert_allclose(found.keypoints, expected.keypoints, atol=1e-2)
+    assert np.abs(found.xy - upright).max() < 3
+    with pytest.raises(ValueError, match="finds people by itself. Received: boxes"):
+        predictor(image, boxes=np.array([[0, 0, 50, 60]]))
+    with pytest.raises(ValueError, match="refine takes a network for one person"):
+        ke.PosePredictor.load(path, refine=path)
+    with pytest.raises(ValueError, match="multi_person is for decode='poses'"):
+        ke.export.tflite(model, tmp_path / "maps.tflite", skeleton=skeleton, multi_person=True)
 
 
 def test_nobody(exported):
@@ -261,7 +287,7 @@ def test_calibration_sees_what_prediction_sees(networks):
 
         class Spy:
             name, skeleton, input_size, any_size = "spy", painted.SKELETON, painted.SIZE, False
-            min_score = 0.0
+            decode, multi_person, min_score = "none", network.multi_person, 0.0
 
             def __call__(self, images, network=network, seen=seen):
                 seen.append(images)
@@ -296,12 +322,11 @@ def test_broken_calibration_images_are_left_out_with_a_warning(networks, tmp_pat
 class Moved:
     """A network that sees everything some pixels further right, or nothing at all."""
 
-    any_size = False
-    min_score = 0.0
+    any_size, decode, min_score = False, "none", 0.0
 
     def __init__(self, network: KerasNetwork, pixels: int | None) -> None:
         self.name, self.family, self.skeleton, self.input_size = "moved", network.family, network.skeleton, painted.SIZE
-        self.network, self.pixels = network, pixels
+        self.network, self.pixels, self.multi_person = network, pixels, network.multi_person
 
     def __call__(self, images):
         moved = np.zeros_like(images) if self.pixels is None else np.roll(images, self.pixels, axis=2)

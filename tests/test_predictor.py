@@ -319,6 +319,7 @@ def test_mistakes_are_explained(predictor, act, error, message):
 def test_maps_that_are_not_finite(bottom_up):
     class Broken:
         name, family, skeleton, input_size, any_size = "broken", "efficienthrnet", ke.skeletons.COCO_17, (64, 64), True
+        decode, multi_person = "none", True
         min_score = 0.0
 
         def __call__(self, images):

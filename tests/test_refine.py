@@ -15,7 +15,8 @@ IMAGE = np.zeros((200, 400, 3), np.uint8)
 class Stub:
     """A network for one person that decodes by itself: all joints at given places of its input, with one score."""
 
-    name, family, input_size, any_size, decode, min_score = "stub", "efficientpose_nas", (64, 64), False, "poses", 0.0
+    name, family, input_size, any_size, decode = "stub", "efficientpose_nas", (64, 64), False, "poses"
+    multi_person, min_score = False, 0.0
 
     def __init__(self, score: float, low: float = 0.5, high: float = 0.5, skeleton: ke.Skeleton = COCO_17) -> None:
         self.skeleton, self.seen = skeleton, []

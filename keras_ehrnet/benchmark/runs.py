@@ -265,7 +265,7 @@ class _Fixed:
 
     def __init__(self, network: KerasNetwork) -> None:
         self._network = network
-        self.any_size, self.decode, self.min_score = False, "none", 0.0
+        self.any_size, self.min_score = False, 0.0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._network, name)

@@ -42,8 +42,11 @@ def export(
     calibration_images: Annotated[
         int | None, typer.Option("--calibration-images", min=1, help="At most so many of them. Default: 200.")
     ] = None,
+    multi_person: Annotated[
+        bool, typer.Option("--multi-person", help="Of --decode poses: EfficientPose finds several people.")
+    ] = False,
     max_people: Annotated[
-        int | None, typer.Option("--max-people", min=1, help="Of --decode poses, for EfficientHRNet. Default: 20.")
+        int | None, typer.Option("--max-people", min=1, help="Of --decode poses, for several people. Default: 20.")
     ] = None,
     max_peaks: Annotated[
         int | None, typer.Option("--max-peaks", min=1, help="Of --decode peaks, per joint. Default: 20.")
@@ -66,6 +69,7 @@ def export(
         "decode": decode,
         "calibration": calibration,
         "calibration_images": calibration_images,
+        "multi_person": multi_person or None,
         "max_people": max_people,
         "max_peaks": max_peaks,
         "license": license,

@@ -18,7 +18,6 @@ from keras_ehrnet.data.annotations import Dataset, Sample
 from keras_ehrnet.data.coco import check_coco
 from keras_ehrnet.evaluation.oks import CocoScores, oks_average_precision
 from keras_ehrnet.evaluation.pck import PckScores, pck, pckh, torso_lengths
-from keras_ehrnet.families import FAMILIES
 from keras_ehrnet.images import ImageError
 from keras_ehrnet.poses import Poses
 from keras_ehrnet.skeletons import COCO_17, LSP_14, MPII_16, Skeleton
@@ -49,8 +48,8 @@ def coco(
         predictor: `PosePredictor` of COCO's 17 keypoints.
         images: folder of the images.
         annotations: COCO's keypoint JSON.
-        boxes: bool or None. Whether the network is given the annotated boxes, a person each; None: if its family
-            takes one person at a time.
+        boxes: bool or None. Whether the network is given the annotated boxes, a person each; None: if it takes
+            one person at a time, and is not set to find several.
         output: folder or None. Receives `results.json` in COCO's format and `scores.json`; run again with the same
             folder, an interrupted evaluation goes on where it stopped.
         limit: int or None. Only so many images.
@@ -66,7 +65,8 @@ def coco(
     _require_skeleton(predictor, COCO_17)
     category_id = _person_category(annotations)
     dataset = _limited(read_coco(annotations, images), limit)
-    top_down = FAMILIES[predictor.network.family].top_down if boxes is None else boxes
+    several = predictor.network.multi_person or predictor.settings.multi_person
+    top_down = not several if boxes is None else boxes
     predict = _boxed(predictor) if top_down else _whole(predictor)
     records = _records(predictor, dataset, predict, output, progress)
     results = [result for sample in dataset for result in _coco_results(records, sample, category_id)]

@@ -12,7 +12,6 @@ import numpy as np
 from keras_ehrnet import decode
 from keras_ehrnet.decode import Geometry, NetworkOutputs
 from keras_ehrnet.decode.exported import best_peaks, grouped_peaks, one_person, several_people
-from keras_ehrnet.families import FAMILIES
 from keras_ehrnet.poses import Poses
 from keras_ehrnet.runtime.network import Network
 
@@ -87,8 +86,8 @@ def check_settings(network: Network, settings: Settings) -> None:
             "Several scales are for EfficientHRNet with free input sizes. "
             f"Received: scales={settings.scales} for {network.name!r}"
         )
-    for name in ("multi_person", "smooth"):
-        if getattr(settings, name) and network.family != "efficientpose":
+    for name, wanted in (("multi_person", settings.multi_person), ("smooth", settings.smooth)):
+        if wanted and network.family != "efficientpose":
             raise ValueError(f"{name!r} is for EfficientPose. Received: {name}=True for {network.name!r}")
     _check_maps_needed(network, settings)
     if settings.multi_person and settings.flip:
@@ -104,7 +103,7 @@ def check_refining(network: Network, refine: Network | None) -> None:
     """ValueError for a second network that cannot place the people of the first."""
     if refine is None:
         return
-    if not FAMILIES[refine.family].top_down:
+    if refine.multi_person:
         raise ValueError(f"refine takes a network for one person at a time. Received: refine={refine.name!r}")
     if refine.skeleton.joint_names != network.skeleton.joint_names:
         raise ValueError(
@@ -115,17 +114,14 @@ def check_refining(network: Network, refine: Network | None) -> None:
 
 def _check_maps_needed(network: Network, settings: Settings) -> None:
     """Exported models that decode by themselves give no maps, which some settings work on."""
-    needing = [name for name in ("flip", "multi_person", "smooth") if getattr(settings, name)]
-    if decode_of(network) != "none" and needing:
+    by_limbs = settings.multi_person and not network.multi_person
+    wanted = {"flip": settings.flip, "multi_person": by_limbs, "smooth": settings.smooth}
+    needing = [name for name, needed in wanted.items() if needed]
+    if network.decode != "none" and needing:
         raise ValueError(
             f"{needing[0]!r} works on maps: export the model with decode='none' for it. "
-            f"Received: {needing[0]}=True for {network.name!r} with decode={decode_of(network)!r}"
+            f"Received: {needing[0]}=True for {network.name!r} with decode={network.decode!r}"
         )
-
-
-def decode_of(network: Network) -> str:
-    """How much of the decoding is inside a network: `"none"`, `"peaks"` or `"poses"`."""
-    return getattr(network, "decode", "none")
 
 
 def _knows_sides(network: Network) -> bool:
@@ -158,13 +154,16 @@ def estimate(
         ValueError: if the settings or boxes do not fit the network.
     """
     if boxes is not None:
-        if network.family == "efficienthrnet":
-            raise ValueError("EfficientHRNet finds people by itself. Received: boxes")
+        if network.multi_person:
+            raise ValueError(
+                f"Boxes are for networks that take one person each; {network.name!r} finds people by itself. "
+                "Received: boxes"
+            )
         if len(boxes) != len(images):
             raise ValueError(f"Boxes are given per image. Received: {len(boxes)} for {len(images)} images")
         people = [_in_boxes(network, image, here, settings) for image, here in zip(images, boxes, strict=True)]
     else:
-        groups_maps = network.family == "efficienthrnet" and decode_of(network) == "none"
+        groups_maps = network.family == "efficienthrnet" and network.decode == "none"
         estimator = _bottom_up if groups_maps else _letterboxed
         least = network.min_score if settings.min_score is None else settings.min_score
         people = estimator(network, images, settings)
@@ -312,7 +311,7 @@ def _averaged(maps: dict[str, np.ndarray], flipped: dict[str, np.ndarray], netwo
 
 def _decoded(network: Network, maps: dict[str, np.ndarray], settings: Settings) -> Poses:
     """People in one network input, in its pixels."""
-    return _DECODERS[network.family, decode_of(network)](network, maps, settings)
+    return _DECODERS[network.family, network.decode](network, maps, settings)
 
 
 def _from_full_maps(network: Network, maps: dict[str, np.ndarray], settings: Settings) -> Poses:
@@ -339,23 +338,20 @@ def _from_grouped_peaks(network: Network, maps: dict[str, np.ndarray], settings:
     return grouped_peaks(maps["peaks"], network.skeleton, network.input_size, settings.max_people)
 
 
-def _from_person(network: Network, maps: dict[str, np.ndarray], settings: Settings) -> Poses:
-    return one_person(maps["poses"], network.skeleton, network.input_size)
-
-
-def _from_people(network: Network, maps: dict[str, np.ndarray], settings: Settings) -> Poses:
-    return several_people(maps["poses"], network.skeleton, network.input_size)
+def _from_poses(network: Network, maps: dict[str, np.ndarray], settings: Settings) -> Poses:
+    decoded = several_people if network.multi_person else one_person
+    return decoded(maps["poses"], network.skeleton, network.input_size)
 
 
 _DECODERS: dict[tuple[str, str], Callable[[Network, dict[str, np.ndarray], Settings], Poses]] = {
     ("efficientpose", "none"): _from_full_maps,
     ("efficientpose", "peaks"): _from_peaks,
-    ("efficientpose", "poses"): _from_person,
+    ("efficientpose", "poses"): _from_poses,
     ("efficientpose_nas", "none"): _from_coarse_maps,
     ("efficientpose_nas", "peaks"): _from_peaks,
-    ("efficientpose_nas", "poses"): _from_person,
+    ("efficientpose_nas", "poses"): _from_poses,
     ("efficienthrnet", "peaks"): _from_grouped_peaks,
-    ("efficienthrnet", "poses"): _from_people,
+    ("efficienthrnet", "poses"): _from_poses,
 }
 """By family and by how much is decoded inside the network. EfficientHRNet's maps need more: see `_grouped`."""
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keras_ehrnet import skeletons
-from keras_ehrnet.families import family_of
+from keras_ehrnet.families import FAMILIES, family_of
 from keras_ehrnet.models.variants import VARIANTS
 from keras_ehrnet.skeletons import Skeleton
 from keras_ehrnet.support.files import sha256
@@ -43,6 +43,7 @@ class KerasNetwork:
         self.min_score = 0.0
         self.name = model.name
         self.family = family_of(outputs)
+        self.multi_person = not FAMILIES[self.family].top_down
         self.skeleton = skeleton or skeletons.generic(heatmaps.shape[-1])
         if self.skeleton.num_joints != heatmaps.shape[-1]:
             raise ValueError(

@@ -161,6 +161,7 @@ class TFLiteNetwork:
         input_size: tuple (height, width) in pixels.
         any_size: bool. False: an exported model takes one size.
         decode: str. `"none"`, `"peaks"` or `"poses"`: how much of the way to people is inside the file.
+        multi_person: bool. Whether it gives several people, rather than one.
         min_score: float. Score of a person below which there is nobody.
 
     Raises:
@@ -180,6 +181,7 @@ class TFLiteNetwork:
         self.input_size = self.metadata.input_size
         self.any_size = False
         self.decode = self.metadata.decode
+        self.multi_person = self.metadata.multi_person
         self.min_score = self.metadata.min_score
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:

@@ -19,7 +19,8 @@ class Network(Protocol):
         input_size: tuple (height, width) that it was made for, in pixels.
         any_size: bool. Whether it takes other sizes too.
         decode: str. `"none"`: it gives maps. `"peaks"`, `"poses"`: what an exported model decodes by itself (its
-            layouts are those of `keras_ehrnet.export.tflite`). A network that does not tell gives maps.
+            layouts are those of `keras_ehrnet.export.tflite`).
+        multi_person: bool. Whether it finds several people in an image by itself, rather than one.
         min_score: float. Score of a person below which there is nobody, as measured for its weights; 0 where it was
             not.
     """
@@ -29,6 +30,8 @@ class Network(Protocol):
     skeleton: Skeleton
     input_size: tuple[int, int]
     any_size: bool
+    decode: str
+    multi_person: bool
     min_score: float
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:

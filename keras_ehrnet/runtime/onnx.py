@@ -30,7 +30,8 @@ class OnnxNetwork:
     Attributes:
         session: `onnxruntime.InferenceSession`, for what this class does not offer.
         metadata: `keras_ehrnet.metadata.Metadata` of the file.
-        name, family, skeleton, input_size, any_size, min_score, decode: as of `keras_ehrnet.runtime.Network`.
+        name, family, skeleton, input_size, any_size, decode, multi_person, min_score: as of
+            `keras_ehrnet.runtime.Network`.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -56,6 +57,7 @@ class OnnxNetwork:
         self.skeleton = self.metadata.skeleton
         self.input_size = self.metadata.input_size
         self.decode = self.metadata.decode
+        self.multi_person = self.metadata.multi_person
         self.min_score = self.metadata.min_score
         (image,) = self.session.get_inputs()
         # A batch of any size has a name there, or nothing.

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_ehrnet.data.annotations import Dataset, Sample
-from keras_ehrnet.families import FAMILIES
 from keras_ehrnet.images import ImageError, list_images, read_image
 from keras_ehrnet.metadata import Drift
 from keras_ehrnet.poses import Poses
@@ -47,7 +46,7 @@ class Calibration:
     views: Sequence[tuple[Any, np.ndarray | None]]
 
     @classmethod
-    def of(cls, source: Any, network: Network, count: int) -> Calibration:
+    def of(cls, source: Any, network: Network, count: int, multi_person: bool = False) -> Calibration:
         """At most `count` images of a source, spread over it where its length is known.
 
         Args:
@@ -55,6 +54,7 @@ class Calibration:
                 in it), or an iterable of paths or RGB arrays.
             network: `Network` to calibrate.
             count: int. At least 1.
+            multi_person: bool. Whether the network is to find several people, so that it sees whole images.
 
         Returns:
             `Calibration`.
@@ -65,7 +65,7 @@ class Calibration:
         """
         if isinstance(count, bool) or not hasattr(count, "__index__") or count < 1:
             raise ValueError(f"Calibration takes a whole number of images, at least 1. Received: {count!r}")
-        views = _spread(_views(source, network), count)
+        views = _spread(_views(source, not (network.multi_person or multi_person)), count)
         if not views:
             raise ValueError(f"Calibration needs at least one image. Received: {source!r}")
         return cls(network, views)
@@ -95,8 +95,10 @@ class Calibration:
         return Calibration(self.network, _spread(self.views, count))
 
 
-def _views(source: Any, network: Network) -> Iterable[tuple[Any, np.ndarray | None]]:
-    if isinstance(source, Dataset) and FAMILIES[network.family].top_down:
+def _views(source: Any, one_person: bool) -> Iterable[tuple[Any, np.ndarray | None]]:
+    if isinstance(source, Dataset):
+        if not one_person:
+            return [(sample, None) for sample in source]
         return [(sample, person.box.astype(np.float64)) for sample in source for person in sample.targets]
     if isinstance(source, (str, os.PathLike)):
         source = list_images(source)
@@ -129,6 +131,7 @@ class StaticNetwork:
     def __init__(self, network: KerasNetwork, model: keras.Model) -> None:
         self.name, self.family, self.skeleton = network.name, network.family, network.skeleton
         self.input_size, self.any_size, self.min_score = network.input_size, False, 0.0
+        self.decode, self.multi_person = "none", network.multi_person
         self._model = model
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -136,18 +139,19 @@ class StaticNetwork:
         return {name: np.concatenate([np.asarray(result[name]) for result in results]) for name in results[0]}
 
 
-def measure_drift(expected: Network, actual: Network, images: Calibration) -> Drift | None:
+def measure_drift(expected: Network, actual: Network, images: Calibration, multi_person: bool = False) -> Drift | None:
     """How far the joints that one network finds lie from those of another, on some of the images.
 
     Args:
         expected: `Network` that is right.
         actual: `Network` that is asked; of the same family, and input size.
         images: `Calibration`.
+        multi_person: bool. Whether several people are told apart by their limbs, see `Settings`.
 
     Returns:
         `Drift`, or None if `expected` finds nobody.
     """
-    settings, side = Settings(protocol="fast"), max(expected.input_size)
+    settings, side = Settings(protocol="fast", multi_person=multi_person), max(expected.input_size)
     distances: list[np.ndarray] = []
     compared = list(images.spread(_MOST_COMPARED))
     for image in compared:

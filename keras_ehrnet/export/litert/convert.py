@@ -11,7 +11,6 @@ import numpy as np
 from keras_ehrnet.decode import exported, graph
 from keras_ehrnet.export import common
 from keras_ehrnet.export.litert import flatbuffer, quantize
-from keras_ehrnet.families import FAMILIES
 from keras_ehrnet.metadata import Input, Metadata, Output, append
 from keras_ehrnet.runtime.litert import Interpreter, TFLiteNetwork
 from keras_ehrnet.skeletons import Skeleton
@@ -33,19 +32,19 @@ DECODES: dict[str, str] = {
 
 _PEAKS = "(image, joint, peak, 4): y, x, score, tag; y and x in [0, 1] of the input; best first; unused rows are 0"
 _PERSON = "(image, 1, joint, 3): y, x, score; y and x in [0, 1] of the input"
-_PEOPLE = (
+PEOPLE = (
     "(image, person, 3 joints + 5): y, x, score of every joint, then ymin, xmin, ymax, xmax and score of the person; "
     "coordinates in [0, 1] of the input; best first; a joint not found, and rows of nobody, are 0"
 )
 LAYOUTS: dict[tuple[str, str], str] = {
     ("efficienthrnet", "peaks"): _PEAKS,
-    ("efficienthrnet", "poses"): _PEOPLE,
+    ("efficienthrnet", "poses"): PEOPLE,
     ("efficientpose", "peaks"): _PEAKS,
     ("efficientpose", "poses"): _PERSON,
     ("efficientpose_nas", "peaks"): _PEAKS,
     ("efficientpose_nas", "poses"): _PERSON,
 }
-"""How to read the output of models that decode by themselves, by family and `decode`."""
+"""How to read the output of models that decode by themselves, by family and `decode`; with `multi_person`, `PEOPLE`."""
 
 
 def tflite(
@@ -59,6 +58,7 @@ def tflite(
     input_size: tuple[int, int] | None = None,
     calibration: Any = None,
     calibration_images: int = 200,
+    multi_person: bool = False,
     max_people: int = 20,
     max_peaks: int = 20,
     input_dtype: str = "uint8",
@@ -87,7 +87,9 @@ def tflite(
             such as the model will see. They are fitted into the input as prediction does it. Where they are given, the
             file is compared with the Keras model on some of them: a warning tells if joints move or vanish.
         calibration_images: int. At most so many of them, spread evenly.
-        max_people: int. N, for EfficientHRNet with `decode="poses"`.
+        multi_person: bool. Whether EfficientPose with `decode="poses"` finds several people, told apart by their limbs;
+            its output is then as EfficientHRNet's, which always finds several.
+        max_people: int. N, for several people with `decode="poses"`.
         max_peaks: int. P, for `decode="peaks"`.
         input_dtype: str. What the file takes, pixels in [0, 255]: `"uint8"` or `"float32"`.
         license: str, or None. SPDX identifier of the weights' license; None: the registered one of published weights.
@@ -116,9 +118,12 @@ def tflite(
     _check_decoder(decode, max_people, max_peaks)
     quantize.check_precision(precision, calibration)
     network = common.load(source, weights, skeleton, input_size)
-    settings = _decoder_settings(decode, network.family, max_people, max_peaks)
-    images = None if calibration is None else calibrations.Calibration.of(calibration, network, calibration_images)
-    static = _with_heads(static_model(network.model, network.input_size), network.family, decode)
+    limbs = _by_limbs(network, decode, multi_person)
+    settings = _decoder_settings(decode, network.multi_person, limbs, max_people, max_peaks)
+    images = None
+    if calibration is not None:
+        images = calibrations.Calibration.of(calibration, network, calibration_images, limbs)
+    static = _with_heads(static_model(network.model, network.input_size), network.family, decode, limbs)
     needs_images = quantize.PRECISIONS[precision].needs_calibration
     with progress_bar("images", shown=progress and needs_images) as bar:
         task = bar.add_task("calibration", total=len(images or ()))
@@ -136,7 +141,9 @@ def tflite(
     }
     if images is not None:
         exported = TFLiteNetwork(append(maps, _describe(maps, network, **about)))
-        about["drift"] = calibrations.measure_drift(calibrations.StaticNetwork(network, static), exported, images)
+        about["drift"] = calibrations.measure_drift(
+            calibrations.StaticNetwork(network, static), exported, images, limbs
+        )
         calibrations.warn_of_drift(about["drift"], network.name, precision)
     model = maps if decode == "none" else flatbuffer.join(maps, _decoder(static, network, decode, settings))
     content = append(model, _describe(model, network, decode=decode, decoder=settings, **about))
@@ -160,14 +167,36 @@ def _check_decoder(decode: str, max_people: int, max_peaks: int) -> None:
             raise ValueError(f"{name} is a whole number, at least 1. Received: {name}={value!r}")
 
 
-def _decoder_settings(decode: str, family: str, max_people: int, max_peaks: int) -> dict[str, Any]:
+def _by_limbs(network: KerasNetwork, decode: str, multi_person: bool) -> bool:
+    """Whether the decoder inside tells people apart by their limbs; ValueError where it cannot."""
+    if not multi_person or network.multi_person:
+        return False
+    if decode != "poses":
+        raise ValueError(
+            "multi_person is for decode='poses'; maps give several people with "
+            f"PosePredictor.load(path, multi_person=True). Received: multi_person=True with decode={decode!r}"
+        )
+    missing = [name for name in graph.maps_needed(network.family, multi_person) if name not in network.model.output]
+    if missing:
+        raise ValueError(
+            f"Several people are told apart by their limbs, for which {network.name!r} lacks {', '.join(missing)}: "
+            "build it with intermediate_outputs=True. Received: multi_person=True"
+        )
+    return True
+
+
+def _decoder_settings(
+    decode: str, finds_several: bool, by_limbs: bool, max_people: int, max_peaks: int
+) -> dict[str, Any]:
     """Arguments of `graph.decoder_tflite`."""
     if decode == "peaks":
         # The one person's joints are the highest places, however low they are.
-        threshold = 0.0 if FAMILIES[family].top_down else exported.DETECTION_THRESHOLD
+        threshold = exported.DETECTION_THRESHOLD if finds_several else 0.0
         return {"max_peaks": int(max_peaks), "threshold": threshold}
-    several = decode == "poses" and not FAMILIES[family].top_down
-    return {"max_people": int(max_people), "threshold": exported.DETECTION_THRESHOLD} if several else {}
+    if decode != "poses" or not (finds_several or by_limbs):
+        return {}
+    several = {"max_people": int(max_people), "threshold": exported.DETECTION_THRESHOLD}
+    return {"multi_person": True, **several} if by_limbs else several
 
 
 def _with_full_range(images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
@@ -179,17 +208,17 @@ def _with_full_range(images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         yield image
 
 
-def _with_heads(static: keras.Model, family: str, decode: str) -> keras.Model:
+def _with_heads(static: keras.Model, family: str, decode: str, multi_person: bool) -> keras.Model:
     """The network without the outputs that the decoder inside has no use for."""
     import keras
 
     if decode == "none":
         return static
-    heads = {name: static.output[name] for name in graph.FAMILIES[family].maps}
+    heads = {name: static.output[name] for name in graph.maps_needed(family, multi_person)}
     return keras.Model(static.inputs, heads, name=static.name)
 
 
-def _decoder(static: keras.Model, network: KerasNetwork, decode: str, settings: dict[str, int]) -> bytes:
+def _decoder(static: keras.Model, network: KerasNetwork, decode: str, settings: dict[str, Any]) -> bytes:
     shapes = {name: tuple(maps.shape) for name, maps in static.output.items()}
     return graph.decoder_tflite(network.family, decode, shapes, skeleton=network.skeleton, **settings)
 
@@ -198,7 +227,8 @@ def _describe(model: bytes, network: KerasNetwork, decode: str = "none", **about
     """The metadata of a model, with inputs and outputs as the interpreter sees them."""
     interpreter = Interpreter(model)
     (image,) = interpreter.inputs.values()
-    layouts = common.LAYOUTS | {decode: LAYOUTS.get((network.family, decode), "")}
+    several = about.get("decoder", {}).get("multi_person", False)
+    layouts = common.LAYOUTS | {decode: PEOPLE if several else LAYOUTS.get((network.family, decode), "")}
     given = tuple(Output(info.name, info.shape, layouts.get(info.name, "")) for info in interpreter.outputs.values())
     source = Input(*network.input_size, dtype=image.dtype.name, name=image.name)
     return Metadata(network.name, network.family, network.skeleton, source, given, decode=decode, **about)
