@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import keras_ehrnet as ke
+from keras_ehrnet.prediction import refining
 from keras_ehrnet.skeletons import COCO_17, MPII_16
 
 IMAGE = np.zeros((200, 400, 3), np.uint8)
@@ -31,16 +32,36 @@ class Stub:
         return "stub"
 
 
-def test_the_surer_of_both_is_kept() -> None:
+def test_the_second_look_counts_if_it_is_sure_enough() -> None:
     """Joints of the first spread over the middle of the image; the second puts all in the middle of its crop."""
     first = Stub(0.4, 0.4, 0.6)
     coarse = ke.PosePredictor(first)(IMAGE)
     better = ke.PosePredictor(first, refine=Stub(0.7))(IMAGE)
-    worse = ke.PosePredictor(first, refine=Stub(0.3))(IMAGE)
+    unsure = ke.PosePredictor(first, refine=Stub(0.25))(IMAGE)
+    lost = ke.PosePredictor(first, refine=Stub(0.15))(IMAGE)
     middle = (coarse.keypoints[0, 0, :2] + coarse.keypoints[0, -1, :2]) / 2
     np.testing.assert_allclose(better.keypoints[0, :, :2], np.tile(middle, (17, 1)), atol=1e-3)
     assert better.scores[0] == pytest.approx(0.7)
-    np.testing.assert_array_equal(worse.keypoints, coarse.keypoints)
+    np.testing.assert_allclose(unsure.keypoints[0, :, :2], np.tile(middle, (17, 1)), atol=1e-3)
+    np.testing.assert_array_equal(lost.keypoints, coarse.keypoints)
+
+
+def test_the_crop_follows_the_joints_until_they_rest() -> None:
+    """One network always sees its person right of the middle of its crop, another as large as the crop is made for."""
+    drifting, still = Stub(0.7, 0.55, 0.8), Stub(0.7, 0.2, 0.8)
+    ke.PosePredictor(Stub(0.4, 0.4, 0.6), refine=drifting)(IMAGE)
+    assert len(drifting.seen) == refining.ROUNDS
+    ke.PosePredictor(Stub(0.4, 0.4, 0.6), refine=still)(IMAGE)
+    assert len(still.seen) == 1
+
+
+def test_nobody_is_found_twice() -> None:
+    joints = np.random.default_rng(0).uniform(10, 90, (17, 3))
+    joints[:, 2] = 1
+    three = np.stack([joints + np.array(move) for move in ((0, 0, 0), (1, 1, 0), (60, 0, 0))])
+    found = refining.distinct(ke.Poses(three, np.array([0.4, 0.6, 0.5]), COCO_17))
+    assert found.scores == pytest.approx([0.6, 0.5])
+    assert len(refining.distinct(ke.Poses.empty(COCO_17))) == 0
 
 
 def test_whoever_is_unsure_until_looked_at_again_is_found() -> None:

@@ -13,21 +13,13 @@ from keras_ehrnet import decode
 from keras_ehrnet.decode import Geometry, NetworkOutputs
 from keras_ehrnet.decode.exported import best_peaks, grouped_peaks, one_person, several_people
 from keras_ehrnet.poses import Poses
+from keras_ehrnet.prediction.refining import refined
 from keras_ehrnet.runtime.network import Network
 
 BOX_PADDING = 1.25
 """A person's crop is larger than its box by this factor."""
 
 PAF_STRIDE = 8
-
-SEEN = 0.1
-"""Joints below this score do not count for the box around a person."""
-
-JOINT_BOX_MARGIN = 0.12
-"""A person's box reaches further than the joints, by this part of their extent on each side."""
-
-SMALLEST_REFINED = 8.0
-"""Pixels. Whoever is smaller is not looked at again: there is nothing more to be seen."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +135,7 @@ def estimate(
         images: sequence of uint8 RGB arrays of shape `(H, W, 3)`, of any sizes.
         settings: `Settings`.
         refine: `Network` for one person each, or None. It looks again at everyone whom the first network found, cut
-            out by the box around their joints; of the two the one with the higher score is kept.
+            out by the box around their joints, see `prediction.refining`.
         boxes: sequence of float arrays of shape `(N, 4)`, or None. For networks that take one person each: the left,
             top, right and bottom of the persons in each image. None: the whole image is one person.
 
@@ -174,24 +166,9 @@ def estimate(
 
 
 def _refined(poses: Poses, image: np.ndarray, network: Network, settings: Settings) -> Poses:
-    """Everyone placed anew in their own crop, where that makes them surer."""
-    poses = _best(poses, settings.max_people, 0.0)
-    boxes = np.array([_box_of_joints(person.keypoints[0]) for person in poses]).reshape(-1, 4)
-    sized = (boxes[:, 2:] - boxes[:, :2] >= SMALLEST_REFINED).all(axis=1)
-    anew = _in_boxes(network, image, boxes[sized], replace(settings, flip=False, multi_person=False))
-    keypoints, scores = poses.keypoints.copy(), poses.scores.copy()
-    rows = np.flatnonzero(sized)[anew.scores > scores[sized]]
-    better = anew.scores > scores[sized]
-    keypoints[rows], scores[rows] = anew.keypoints[better], anew.scores[better]
-    return replace(poses, keypoints=keypoints, scores=scores)
-
-
-def _box_of_joints(keypoints: np.ndarray) -> np.ndarray:
-    """The box of a person of whom joints are known: joints end before heads, hands and feet do."""
-    seen = keypoints[keypoints[:, 2] > SEEN, :2] if (keypoints[:, 2] > SEEN).sum() > 1 else keypoints[:, :2]
-    low, high = seen.min(axis=0), seen.max(axis=0)
-    margin = JOINT_BOX_MARGIN * np.maximum(high - low, (high - low).max() / 3)
-    return np.concatenate([low - margin, high + margin])
+    """Everyone placed anew by a network for one person each."""
+    crops = replace(settings, flip=False, multi_person=False)
+    return refined(_best(poses, settings.max_people, 0.0), lambda boxes: _in_boxes(network, image, boxes, crops))
 
 
 def _best(poses: Poses, max_people: int, min_score: float) -> Poses:

@@ -49,7 +49,7 @@ class PosePredictor:
     Args:
         network: `Network`, as `keras_ehrnet.runtime.load` gives it, or a `keras.Model` of this package.
         refine: `Network` for one person at a time, or None. It places the joints of everyone whom the first network
-            finds anew, in a crop each; of the two the one with the higher score is kept.
+            finds anew, in a crop each, see `prediction.refining`.
         settings: keyword arguments of `keras_ehrnet.prediction.Settings`: `protocol`, `flip`, `scales`, `several`,
             `smooth`, `max_people`, `min_score`.
 

@@ -234,8 +234,8 @@ def pafs(
     *,
     skeleton: Skeleton,
     max_people: int = 20,
-    threshold: float = 0.1,
-    paf_threshold: float = 0.05,
+    threshold: float = paf.PEAK_THRESHOLD,
+    paf_threshold: float = paf.PAF_THRESHOLD,
     min_joints: int = 3,
 ) -> tf.Tensor:
     """People from heatmaps and part affinity fields, as `decode.pafs` finds them.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_ehrnet.decode import exported, graph
+from keras_ehrnet.decode.paf import PEAK_THRESHOLD
 from keras_ehrnet.export import common
 from keras_ehrnet.export.litert import flatbuffer, quantize
 from keras_ehrnet.metadata import Input, Metadata, Output, append
@@ -195,8 +196,9 @@ def _decoder_settings(
         return {"max_peaks": int(max_peaks), "threshold": threshold}
     if decode != "poses" or not (finds_several or by_limbs):
         return {}
-    several = {"max_people": int(max_people), "threshold": exported.DETECTION_THRESHOLD}
-    return {"multi_person": True, **several} if by_limbs else several
+    if by_limbs:
+        return {"multi_person": True, "max_people": int(max_people), "threshold": PEAK_THRESHOLD}
+    return {"max_people": int(max_people), "threshold": exported.DETECTION_THRESHOLD}
 
 
 def _with_full_range(images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:

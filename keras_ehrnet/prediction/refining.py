@@ -1,0 +1,107 @@
+"""A second look at everyone who was found, each in a crop of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from keras_ehrnet.poses import Poses
+from keras_ehrnet.prediction.tracking import similarity
+
+SEEN = 0.1
+"""Joints below this score do not count for the box around a person."""
+
+JOINT_BOX_MARGIN = 0.2
+"""A person's box reaches further than the joints, by this part of their extent on each side."""
+
+SMALLEST_REFINED = 8.0
+"""Pixels. Whoever is smaller is not looked at again: there is nothing more to be seen."""
+
+SURE_ENOUGH = 0.5
+"""The second network's joints are taken if their score is at least this part of the first's: its crop shows more than
+the whole image does, but what it shows may be somebody else, or nobody."""
+
+ROUNDS = 3
+"""The crop follows the joints that were found in it, so many times at most."""
+
+AT_REST = 0.9
+"""Intersection over union of a person's boxes from which on another look would show the same."""
+
+SAME_PERSON = 0.7
+"""Object keypoint similarity (OKS) above which two results are one person, found twice."""
+
+
+def refined(poses: Poses, look: Callable[[np.ndarray], Poses]) -> Poses:
+    """Everyone placed anew in their own crop, where that leaves them sure enough, and nobody twice.
+
+    The numbers above were chosen on 160 images of COCO's training people, for EfficientPose RT in both places.
+
+    Args:
+        poses: `Poses` of an image.
+        look: callable of boxes, `(N, 4)`, that gives a person for each of them, in their order.
+
+    Returns:
+        `Poses`, best first.
+    """
+    boxes = _boxes(poses)
+    rows = np.flatnonzero(_large_enough(boxes))
+    for _ in range(ROUNDS):
+        if not len(rows):
+            break
+        anew = look(boxes[rows])
+        better = anew.scores >= SURE_ENOUGH * poses.scores[rows]
+        rows, anew = rows[better], anew[better]
+        keypoints, scores = poses.keypoints.copy(), poses.scores.copy()
+        keypoints[rows], scores[rows] = anew.keypoints, anew.scores
+        poses = replace(poses, keypoints=keypoints, scores=scores)
+        moved = _boxes(poses)
+        rows = rows[_large_enough(moved[rows]) & (_overlap(moved[rows], boxes[rows]) < AT_REST)]
+        boxes = moved
+    return distinct(poses)
+
+
+def distinct(poses: Poses) -> Poses:
+    """The people without those who are the same as a surer one; best first.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras_ehrnet import Poses, skeletons
+        >>> from keras_ehrnet.prediction.refining import distinct
+        >>> joints = np.random.default_rng(0).uniform(1, 99, (17, 3))
+        >>> twice = Poses(np.stack([joints, joints + 0.5]), np.array([0.4, 0.6]), skeletons.COCO_17)
+        >>> distinct(twice).scores
+        array([0.6], dtype=float32)
+    """
+    poses = poses[np.argsort(-poses.scores, kind="stable")]
+    alike = similarity(poses, poses) > SAME_PERSON
+    kept: list[int] = []
+    for index in range(len(poses)):
+        if not alike[kept, index].any():
+            kept.append(index)
+    return poses[np.array(kept, int)]
+
+
+def _boxes(poses: Poses) -> np.ndarray:
+    """The boxes of people of whom joints are known, `(N, 4)`: joints end before heads, hands and feet do."""
+    return np.array([_box_of_joints(keypoints) for keypoints in poses.keypoints]).reshape(-1, 4)
+
+
+def _box_of_joints(keypoints: np.ndarray) -> np.ndarray:
+    seen = keypoints[keypoints[:, 2] > SEEN, :2] if (keypoints[:, 2] > SEEN).sum() > 1 else keypoints[:, :2]
+    low, high = seen.min(axis=0), seen.max(axis=0)
+    margin = JOINT_BOX_MARGIN * np.maximum(high - low, (high - low).max() / 3)
+    return np.concatenate([low - margin, high + margin])
+
+
+def _large_enough(boxes: np.ndarray) -> np.ndarray:
+    return (boxes[:, 2:] - boxes[:, :2] >= SMALLEST_REFINED).all(axis=1)
+
+
+def _overlap(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Intersection over union of boxes with others, one by one."""
+    sides = np.minimum(boxes[:, 2:], others[:, 2:]) - np.maximum(boxes[:, :2], others[:, :2])
+    shared = np.maximum(sides, 0).prod(axis=1)
+    area, other_area = ((each[:, 2:] - each[:, :2]).prod(axis=1) for each in (boxes, others))
+    return shared / np.maximum(area + other_area - shared, 1e-9)
