@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -46,6 +47,17 @@ FAMILIES: dict[str, Family] = {
     "efficientnet": Family("EfficientNet", "arXiv 2007.08090", True, "The paper counts trainable parameters."),
 }
 
+MAPS: dict[str, str] = {
+    "heatmaps": "(batch, y, x, joint): where the joints are",
+    "heatmaps_2": "(batch, y, x, joint): where the joints are, at half the input's size",
+    "heatmaps_4": "(batch, y, x, joint): where the joints are, at a quarter of the input's size",
+    "heatmaps_coarse": "(batch, y, x, joint): where the joints are, at an eighth of the input's size, first estimate",
+    "heatmaps_fine": "(batch, y, x, joint): where the joints are, at an eighth of the input's size",
+    "pafs": "(batch, y, x, 2 limb + axis): x and y of the direction of limbs, at an eighth of the input's size",
+    "tags_4": "(batch, y, x, joint): near values belong to the same person, at a quarter of the input's size",
+}
+"""How to read the maps that networks give, in words."""
+
 # Names of outputs that only one family has, asked in this order.
 _FAMILY_BY_OUTPUT = {"heatmaps_4": "efficienthrnet", "heatmaps_fine": "efficientpose", "heatmaps": "efficientpose_nas"}
 
@@ -58,5 +70,5 @@ def family_of(output_names: object) -> str:
         >>> family_of({"heatmaps_4", "tags_4", "heatmaps_2"})
         'efficienthrnet'
     """
-    names = set(output_names) if isinstance(output_names, (dict, list, tuple, set)) else set()
+    names = set(output_names) if isinstance(output_names, (Mapping, list, tuple, set)) else set()
     return next((family for output, family in _FAMILY_BY_OUTPUT.items() if output in names), "efficientnet")

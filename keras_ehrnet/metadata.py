@@ -1,7 +1,8 @@
-"""What an exported file says about itself: a JSON text that travels inside it.
+"""What a model's file says about itself: a JSON text that travels inside it.
 
 In a `.tflite` it is the file `metadata.json` of a zip archive behind the model: interpreters do not look there, and
-`unzip -p model.tflite metadata.json` prints it.
+`unzip -p model.tflite metadata.json` prints it. In a `.keras`, an archive whose `metadata.json` is Keras's own, it is
+the file `keras_ehrnet.json`: Keras does not look there.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ import io
 import json
 import os
 import zipfile
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from keras_ehrnet import __version__
-from keras_ehrnet.families import FAMILIES
+from keras_ehrnet.families import FAMILIES, MAPS, family_of
 from keras_ehrnet.skeletons import Skeleton
 from keras_ehrnet.support.errors import MetadataError, reading, reads
 
@@ -24,6 +26,10 @@ FORMAT = 2
 """Version of the text. It grows when readers of the previous one would misunderstand it."""
 
 FILE_NAME = "metadata.json"
+KERAS_FILE_NAME = "keras_ehrnet.json"
+
+_KERAS_MEMBER = "config.json"
+"""What the archive of a `.keras` file holds, and no other."""
 
 _FIRST_NAMES = {"licence": "license", "colours": "colors", "normalised_inside": "normalized_inside"}
 """What format 1 spelled otherwise."""
@@ -92,7 +98,7 @@ class Drift:
 
 @dataclass(frozen=True)
 class Metadata:
-    """An exported model in words and numbers.
+    """A model's file in words and numbers.
 
     Args:
         name: str. Name of the model.
@@ -136,6 +142,35 @@ class Metadata:
         """Whether it gives several people, rather than one."""
         return bool(self.decoder.get("multi_person", self.family in FAMILIES and not FAMILIES[self.family].top_down))
 
+    @classmethod
+    def of_maps(
+        cls, name: str, skeleton: Skeleton, input: Input, maps: Mapping[str, tuple[int | None, ...]], **about: Any
+    ) -> Metadata:
+        """Metadata of a network whose outputs are its maps.
+
+        Args:
+            name: str. Name of the model.
+            skeleton: `Skeleton` of its keypoints.
+            input: `Input`.
+            maps: mapping of an output's name to its shape, in the order of the file; None is told as -1.
+            about: further fields of `Metadata`.
+
+        Returns:
+            `Metadata`.
+
+        Example:
+            >>> from keras_ehrnet.metadata import Input, Metadata
+            >>> from keras_ehrnet.skeletons import COCO_17
+            >>> maps = {"heatmaps": (None, 64, 48, 17)}
+            >>> Metadata.of_maps("efficientpose-a", COCO_17, Input(256, 192), maps).outputs[0].shape
+            (-1, 64, 48, 17)
+        """
+        outputs = tuple(
+            Output(output, tuple(-1 if side is None else side for side in shape), MAPS.get(output, ""))
+            for output, shape in maps.items()
+        )
+        return cls(name, family_of(maps), skeleton, input, outputs, **about)
+
     @property
     def input_size(self) -> tuple[int, int]:
         """(height, width) in pixels."""
@@ -149,13 +184,20 @@ class Metadata:
         return json.dumps({"format": FORMAT, **content}, indent=2) + "\n"
 
     @classmethod
-    def from_json(cls, text: str | bytes) -> Metadata:
+    def from_json(cls, text: str | bytes, source: object = "the model") -> Metadata:
         """The metadata of a text; what a later version may have added is left out.
+
+        Args:
+            text: str or bytes, as `to_json` gives it.
+            source: what it was read from, for messages.
+
+        Returns:
+            `Metadata`.
 
         Raises:
             MetadataError: if it is of a later format, or something is missing.
         """
-        with reading(MetadataError, "the model", "The text of a model's metadata"):
+        with reading(MetadataError, source, "The text of a model's metadata"):
             content = json.loads(text)
             version = content["format"]
             if version > FORMAT:
@@ -171,13 +213,14 @@ class Metadata:
 
 @reads(MetadataError)
 def read(model: str | os.PathLike | bytes) -> Metadata | None:
-    """The metadata of a `.tflite` file.
+    """The metadata of a `.tflite` or `.keras` file.
 
     Args:
         model: path of the file, or its content.
 
     Returns:
-        `Metadata`, or None where there are none: another program made the file, or its end is missing.
+        `Metadata`, or None where there are none: another program made the file (`keras.Model.save` is one), or its end
+        is missing.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -185,20 +228,24 @@ def read(model: str | os.PathLike | bytes) -> Metadata | None:
     """
     try:
         with zipfile.ZipFile(io.BytesIO(model) if isinstance(model, bytes) else Path(model)) as archive:
-            text = archive.read(FILE_NAME)
+            text = archive.read(_member(archive))
     except (zipfile.BadZipFile, KeyError):
         return None
-    return Metadata.from_json(text)
+    return Metadata.from_json(text, "the model" if isinstance(model, bytes) else model)
 
 
 def append(model: bytes, metadata: Metadata) -> bytes:
-    """A TFLite model with its metadata behind it; equal arguments give equal bytes."""
+    """The content of a `.tflite` or `.keras` file with its metadata in it; equal arguments give equal bytes."""
     file = io.BytesIO(model)
     with zipfile.ZipFile(file, "a") as archive:
-        entry = zipfile.ZipInfo(FILE_NAME, _EARLIEST)
+        entry = zipfile.ZipInfo(_member(archive), _EARLIEST)
         entry.external_attr = 0o644 << 16
         archive.writestr(entry, metadata.to_json())
     return file.getvalue()
+
+
+def _member(archive: zipfile.ZipFile) -> str:
+    return KERAS_FILE_NAME if _KERAS_MEMBER in archive.namelist() else FILE_NAME
 
 
 def _renamed(content: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import pytest
 import tiny
 from tiny import EPOCHS, STEPS
 
-from keras_ehrnet import PosePredictor, training
+from keras_ehrnet import PosePredictor, metadata, training
 from keras_ehrnet.data import synthetic
 from keras_ehrnet.models.variants import VARIANTS
 from keras_ehrnet.training import recipe as recipes
@@ -93,6 +93,7 @@ def test_what_a_run_leaves_behind(whole_run):
     assert [float(row["loss"]) for row in log] == [row["loss"] for row in whole_run.history]
     assert [row["epoch"] for row in log] == ["0", "1", "2"]
     assert log[-1]["ap"] != "" and log[0]["ap"] == ""
+    assert metadata.read(folder / "model.keras").skeleton == tiny.recipe(folder).skeleton
     assert [float(row["learning_rate"]) for row in log] == pytest.approx([1e-4, 1e-3, 1e-4])
     run = json.loads((folder / "run.json").read_text())
     assert run["seed"] == 5 and run["starts"][0]["versions"]["keras"] == keras.__version__

@@ -233,7 +233,7 @@ def test_convert_to_a_wrong_suffix_or_place(reference, tmp_path):
         ke.weights.convert(ke.EfficientPose("RT"), reference / "weights/EfficientPoseRT.h5", tmp_path / "a.h5")
     (tmp_path / "file").touch()
     source = reference / "weights/EfficientPoseRT.h5"
-    with pytest.raises(ke.weights.WeightsError, match="Could not write"):
+    with pytest.raises(ke.weights.WeightsError, match="could not be written"):
         ke.weights.convert(ke.EfficientPose("RT"), source, tmp_path / "file" / "a.keras")
 
 

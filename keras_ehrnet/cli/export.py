@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +13,6 @@ from keras_ehrnet.export import formats
 from keras_ehrnet.export.formats import FORMATS
 from keras_ehrnet.export.litert.convert import DECODES
 from keras_ehrnet.export.litert.quantize import PRECISIONS
-from keras_ehrnet.support.terminal import complain
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -84,9 +82,7 @@ def export(
 
         console.print(tftrt_check.check(model, **network))
     if output is not None:
-        with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_: complain(f"Warning: {message}")
-            path = formats.write(model, output, format, **options)
+        path = formats.write(model, output, format, **options)
         _describe(console, path)
 
 

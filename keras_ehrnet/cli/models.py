@@ -70,8 +70,11 @@ def convert(
     from keras_ehrnet.models.variants import variant
 
     load_keras()
-    options = {"num_keypoints": num_keypoints} if num_keypoints is not None else {}
-    if options and variant(model).family == "efficientnet":
+    entry = variant(model)
+    if num_keypoints is not None and entry.family == "efficientnet":
         raise ValueError(f"A classifier has no keypoints. Received: --num-keypoints {num_keypoints} for {model!r}")
-    path = weights_module.convert(variant(model).build(**options), source, output)
+    published = num_keypoints is None or (entry.skeleton is not None and num_keypoints == entry.skeleton.num_joints)
+    options = {} if published else {"num_keypoints": num_keypoints}
+    skeleton = entry.skeleton if published else None
+    path = weights_module.convert(entry.build(**options), source, output, skeleton)
     make_console().print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)", soft_wrap=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from keras_ehrnet.poses import Poses
 from keras_ehrnet.skeletons import COCO_17, LSP_14, MPII_16, Skeleton
 from keras_ehrnet.support.errors import CheckpointError, reading
 from keras_ehrnet.support.files import sha256, write_file
+from keras_ehrnet.support.messages import warn
 from keras_ehrnet.support.terminal import progress_bar
 
 if TYPE_CHECKING:
@@ -225,10 +225,8 @@ def _records(
                 journal.add(sample.image_id, people)
             bar.advance(task)
     if unreadable:
-        warnings.warn(
-            f"{len(unreadable)} of {len(dataset)} images cannot be read and count as empty, the first: {unreadable[0]}",
-            UserWarning,
-            stacklevel=3,
+        warn(
+            f"{len(unreadable)} of {len(dataset)} images cannot be read and count as empty, the first: {unreadable[0]}"
         )
     return records
 

@@ -6,24 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keras_ehrnet import runtime
-from keras_ehrnet.metadata import Input, Metadata, Output
+from keras_ehrnet.metadata import Input, Metadata
 from keras_ehrnet.runtime.keras import KerasNetwork
+from keras_ehrnet.runtime.loading import load_keras
 from keras_ehrnet.skeletons import Skeleton
 from keras_ehrnet.support.messages import suggestion
 
 if TYPE_CHECKING:
     import keras
-
-LAYOUTS: dict[str, str] = {
-    "heatmaps": "(batch, y, x, joint): where the joints are",
-    "heatmaps_2": "(batch, y, x, joint): where the joints are, at half the input's size",
-    "heatmaps_4": "(batch, y, x, joint): where the joints are, at a quarter of the input's size",
-    "heatmaps_coarse": "(batch, y, x, joint): where the joints are, at an eighth of the input's size, first estimate",
-    "heatmaps_fine": "(batch, y, x, joint): where the joints are, at an eighth of the input's size",
-    "pafs": "(batch, y, x, 2 limb + axis): x and y of the direction of limbs, at an eighth of the input's size",
-    "tags_4": "(batch, y, x, joint): near values belong to the same person, at a quarter of the input's size",
-}
-"""How to read maps, in words."""
 
 
 def load(
@@ -34,18 +24,9 @@ def load(
     Raises:
         ValueError: if it is no Keras network.
     """
-    network = runtime.load(source, weights=weights, skeleton=skeleton, input_size=input_size)
-    if not isinstance(network, KerasNetwork):
+    if runtime.is_exported(source):
         raise ValueError(f"What is exported is a Keras model: a name, a .keras file. Received: {str(source)!r}")
-    return network
-
-
-def registered_license(source: object, weights: object) -> str | None:
-    """License of the published weights that a name stands for; None for any other weights."""
-    from keras_ehrnet.weights import REGISTRY
-
-    name = source if weights is None else weights
-    return REGISTRY[name].license if isinstance(name, str) and name in REGISTRY else None
+    return load_keras(source, weights, skeleton, input_size)
 
 
 def check_batch(batch: object) -> None:
@@ -65,15 +46,20 @@ def describe_maps(
         model: `keras.Model` of fixed size that is exported for it.
         batch: int, or None for any number of images, which shapes show as -1.
         dtype: str. Type of the input's pixels.
-        license: str, or None. What the weights may be used for.
+        license: str, or None. What the weights may be used for; None: what the network says.
 
     Returns:
         `Metadata`.
     """
-    images = -1 if batch is None else batch
-    outputs = [Output(name, (images, *maps.shape[1:]), LAYOUTS.get(name, "")) for name, maps in model.output.items()]
-    source = Input(*network.input_size, dtype=dtype)
-    return Metadata(network.name, network.family, network.skeleton, source, tuple(outputs), license=license)
+    maps = {name: (batch, *tensor.shape[1:]) for name, tensor in model.output.items()}
+    return Metadata.of_maps(
+        network.name,
+        network.skeleton,
+        Input(*network.input_size, dtype=dtype),
+        maps,
+        license=license or network.license,
+        min_score=network.min_score,
+    )
 
 
 def check_input_dtype(input_dtype: str) -> None:

@@ -43,7 +43,7 @@ def onnx(
         source: `keras.Model`, the path of a `.keras` file, or a name such as `"h-2"` or `"efficientpose-rt"`.
         path: str or Path of the `.onnx` file to write.
         weights: what `keras_ehrnet.weights.load` takes; None: for a name, the published weights if there are any.
-        skeleton: `Skeleton`, or None for the one that fits the number of keypoints.
+        skeleton: `Skeleton`, or None for the one that the file or the weights name.
         input_size: tuple (height, width) in pixels, or None for the model's own, or its paper's.
         batch: int, or None for any number of images.
         input_dtype: str. `"uint8"`, or `"float32"` for runtimes that take no bytes (TensorRT before 8.5).
@@ -74,7 +74,6 @@ def onnx(
     common.check_batch(batch)
     network = common.load(source, weights, skeleton, input_size)
     plain = plain_model(network.model, network.input_size)
-    license = license or common.registered_license(source, weights)
     metadata = common.describe_maps(network, plain, batch=batch, dtype=input_dtype, license=license)
     model = helper.make_model(
         onnx_layers.graph_of(plain, input_dtype=input_dtype, batch=batch),

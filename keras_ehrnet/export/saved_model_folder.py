@@ -38,7 +38,7 @@ def saved_model(
         source: `keras.Model`, the path of a `.keras` file, or a name such as `"h-2"` or `"efficientpose-rt"`.
         path: str or Path of the folder to write. A SavedModel that is there is replaced, anything else is not.
         weights: what `keras_ehrnet.weights.load` takes; None: for a name, the published weights if there are any.
-        skeleton: `Skeleton`, or None for the one that fits the number of keypoints.
+        skeleton: `Skeleton`, or None for the one that the file or the weights name.
         input_size: tuple (height, width) in pixels, or None for the model's own, or its paper's.
         batch: int, or None for any number of images. TF-TRT builds its engines for a fixed one.
         license: str, or None. SPDX identifier of the weights' license; None: the registered one of published weights.
@@ -68,7 +68,6 @@ def saved_model(
     check_backend()
     network = common.load(source, weights, skeleton, input_size)
     plain = plain_model(network.model, network.input_size)
-    license = license or common.registered_license(source, weights)
     metadata = common.describe_maps(network, plain, batch=batch, dtype="uint8", license=license)
     serve, image = serving_function(plain, batch)
     archive = keras.export.ExportArchive()

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from keras_ehrnet.models.searched import SearchedBackbone, is_blocks_file, read_backbone
+from keras_ehrnet.skeletons import COCO_17, MPII_16, Skeleton
 from keras_ehrnet.support.messages import suggestion
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class Variant:
         parameters: float or None. The paper's figure, in millions.
         flops: float or None. The paper's figure, in billions.
         score: str. The paper's accuracy, with its measure.
+        skeleton: `Skeleton` of the paper's weights; None where there is no paper, or no skeleton as of a classifier.
     """
 
     family: str
@@ -33,6 +35,29 @@ class Variant:
     parameters: float | None
     flops: float | None
     score: str
+    skeleton: Skeleton | None = None
+
+    def build_for(self, skeleton: Skeleton | None, **options: object) -> keras.Model:
+        """The model with the keypoints of a skeleton, and its limbs where the family has them.
+
+        Args:
+            skeleton: `Skeleton`, or None for the paper's.
+            options: further keyword arguments of the builder.
+
+        Returns:
+            `keras.Model`.
+
+        Example:
+            >>> from keras_ehrnet.models.variants import variant
+            >>> from keras_ehrnet.skeletons import LSP_14
+            >>> variant("efficientpose-a").build_for(LSP_14).output["heatmaps"].shape[-1]
+            14
+        """
+        if skeleton is not None:
+            options["num_keypoints"] = skeleton.num_joints
+            if self.family == "efficientpose" and skeleton.limbs:
+                options["num_limbs"] = len(skeleton.limbs)
+        return self.build(**options)
 
 
 def _efficienthrnet(phi: int, **options: object) -> keras.Model:
@@ -86,13 +111,15 @@ def _all_variants() -> dict[str, Variant]:
     variants: dict[str, Variant] = {}
     for phi, parameters, flops, score in _EFFICIENTHRNET_PAPER:
         build, side = partial(_efficienthrnet, phi), 512 + 32 * phi
-        variants[f"h{phi}"] = Variant("efficienthrnet", build, (side, side), parameters, flops, f"AP {score}")
+        variants[f"h{phi}"] = Variant("efficienthrnet", build, (side, side), parameters, flops, f"AP {score}", COCO_17)
     for name, side, parameters, flops, score in _EFFICIENTPOSE_PAPER:
         key, build = f"efficientpose-{name.lower().replace('_', '-')}", partial(_efficientpose, name)
-        variants[key] = Variant("efficientpose", build, (side, side), parameters, flops, f"PCKh@50/@10 {score}")
+        variants[key] = Variant(
+            "efficientpose", build, (side, side), parameters, flops, f"PCKh@50/@10 {score}", MPII_16
+        )
     for name, parameters, flops, score in _EFFICIENTPOSE_NAS_PAPER:
         key, build = f"efficientpose-{name.lower()}", partial(_efficientpose_nas, name)
-        variants[key] = Variant("efficientpose_nas", build, (256, 192), parameters, flops, f"AP {score}")
+        variants[key] = Variant("efficientpose_nas", build, (256, 192), parameters, flops, f"AP {score}", COCO_17)
     for phi, parameters, score in _EFFICIENTNET_PAPER:
         build, side = partial(_efficientnet, phi), _EFFICIENTNET_SIDES[phi]
         variants[f"efficientnet-b{phi}"] = Variant(
@@ -119,9 +146,25 @@ def variant(name: str) -> Variant:
     if is_blocks_file(name):
         searched = read_backbone(name)
         build = partial(_efficientpose_nas, searched)
-        return Variant(
-            "efficientpose_nas", build, searched.input_size, None, None, str(searched.about.get("score", ""))
-        )
+        score = str(searched.about.get("score", ""))
+        return Variant("efficientpose_nas", build, searched.input_size, None, None, score)
     if name not in VARIANTS:
         raise ValueError(f"Unknown model. {suggestion(name, VARIANTS)} Received: {name!r}")
     return VARIANTS[name]
+
+
+def usual_input_size(model: keras.Model) -> tuple[int, int]:
+    """(height, width) in pixels of a model's own input, or of its paper's where it takes any.
+
+    Raises:
+        ValueError: if it takes any size, and no paper tells.
+    """
+    own = tuple(model.input_shape[1:3])
+    if None not in own:
+        return own
+    if model.name in VARIANTS:
+        return VARIANTS[model.name].input_size
+    raise ValueError(
+        f"Model {model.name!r} takes images of any size: say which with input_size=(height, width). "
+        f"Received: input shape {model.input_shape}"
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -19,6 +18,7 @@ from keras_ehrnet.prediction.pipeline import Settings, check_refining, check_set
 from keras_ehrnet.prediction.video import VideoReport, is_video, process
 from keras_ehrnet.runtime.network import Network
 from keras_ehrnet.skeletons import Skeleton
+from keras_ehrnet.support.messages import warn
 from keras_ehrnet.weights import registry
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class PosePredictor:
 
     Example:
         >>> import numpy as np, keras_ehrnet as ke
-        >>> predictor = ke.PosePredictor(ke.EfficientPose("RT"))
+        >>> predictor = ke.PosePredictor.load(ke.EfficientPose("RT"), skeleton=ke.skeletons.MPII_16)
         >>> predictor(np.zeros((480, 640, 3), np.uint8)).keypoints.shape
         (1, 16, 3)
     """
@@ -87,7 +87,8 @@ class PosePredictor:
                 `keras.Model`. None: the best of the package's own weights, `weights.DEFAULT`, through LiteRT, which
                 then also look again at everyone they find, as `refine` does.
             weights: what `keras_ehrnet.weights.load` takes; None: for a name, the published weights.
-            skeleton: `Skeleton`, or None for the one that fits the number of keypoints.
+            skeleton: `Skeleton`, or None for the one that the file names. Where none does, the number of keypoints
+                suggests one, which a warning tells.
             input_size: tuple (height, width) in pixels, or None for the model's own.
             refine: what `source` may be, or None: a second network that places everyone anew, see the class.
             settings: see the class.
@@ -147,9 +148,7 @@ class PosePredictor:
         results = list(self.files(list_images(place)))
         failed = [result for result in results if result.poses is None]
         if failed:
-            warnings.warn(
-                f"{len(failed)} of {len(results)} files left out: {failed[0].error}", UserWarning, stacklevel=3
-            )
+            warn(f"{len(failed)} of {len(results)} files left out: {failed[0].error}")
         return [result.poses for result in results if result.poses is not None]
 
     def files(self, paths: Iterable[str | Path]) -> Iterator[FileResult]:

@@ -8,9 +8,10 @@ import numpy as np
 
 from keras_ehrnet import skeletons
 from keras_ehrnet.families import FAMILIES, family_of
-from keras_ehrnet.models.variants import VARIANTS
+from keras_ehrnet.models.variants import usual_input_size
 from keras_ehrnet.skeletons import Skeleton
 from keras_ehrnet.support.files import sha256
+from keras_ehrnet.support.messages import warn
 
 if TYPE_CHECKING:
     import keras
@@ -21,15 +22,23 @@ class KerasNetwork:
 
     Args:
         model: `keras.Model` with preprocessing in its graph, from one of this package's builders.
-        skeleton: `Skeleton`, or None for the one that the number of keypoints suggests.
+        skeleton: `Skeleton`, or None for the one that the number of keypoints suggests, which a warning tells.
         input_size: tuple (height, width), or None for the model's own, or its paper's.
+        license: str, or None. SPDX identifier of the weights' license.
+        min_score: float. Score of a person below which there is nobody, as measured for the weights.
 
     Raises:
         ValueError: if the model gives no heatmaps, or its size is not known.
     """
 
     def __init__(
-        self, model: keras.Model, skeleton: Skeleton | None = None, input_size: tuple[int, int] | None = None
+        self,
+        model: keras.Model,
+        skeleton: Skeleton | None = None,
+        input_size: tuple[int, int] | None = None,
+        *,
+        license: str | None = None,
+        min_score: float = 0.0,
     ) -> None:
         outputs = model.output if isinstance(model.output, dict) else {}
         heatmaps = outputs.get("heatmaps", outputs.get("heatmaps_4"))
@@ -40,24 +49,25 @@ class KerasNetwork:
             )
         self.model = model
         self.decode = "none"
-        self.min_score = 0.0
+        self.license = license
+        self.min_score = min_score
         self.name = model.name
         self.family = family_of(outputs)
         self.multi_person = not FAMILIES[self.family].top_down
-        self.skeleton = skeleton or skeletons.generic(heatmaps.shape[-1])
-        if self.skeleton.num_joints != heatmaps.shape[-1]:
-            raise ValueError(
-                f"Model {model.name!r} has {heatmaps.shape[-1]} keypoints. "
-                f"Received: skeleton {self.skeleton.name!r} with {self.skeleton.num_joints}"
-            )
         if not any(layer.name == "preprocessing" for layer in model.layers):
             raise ValueError(
                 "A predictor passes RGB in [0, 255], which the model must normalize itself: build it with "
                 f"include_preprocessing=True. Received: model {model.name!r}"
             )
+        self.skeleton = skeleton or _guessed_skeleton(model, heatmaps.shape[-1])
+        if self.skeleton.num_joints != heatmaps.shape[-1]:
+            raise ValueError(
+                f"Model {model.name!r} has {heatmaps.shape[-1]} keypoints. "
+                f"Received: skeleton {self.skeleton.name!r} with {self.skeleton.num_joints}"
+            )
         own_size = tuple(model.input_shape[1:3])
         self.any_size = own_size == (None, None)
-        self.input_size = _usual_size(model, own_size) if input_size is None else _checked_size(model, input_size)
+        self.input_size = usual_input_size(model) if input_size is None else _checked_size(model, input_size)
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
         outputs = self.model.predict_on_batch(images)
@@ -82,12 +92,11 @@ def _checked_size(model: keras.Model, input_size: tuple[int, int]) -> tuple[int,
     return size
 
 
-def _usual_size(model: keras.Model, own_size: tuple[int | None, int | None]) -> tuple[int, int]:
-    if None not in own_size:
-        return own_size
-    if model.name in VARIANTS:
-        return VARIANTS[model.name].input_size
-    raise ValueError(
-        f"Model {model.name!r} takes images of any size: say which with input_size=(height, width). "
-        f"Received: input shape {model.input_shape}"
-    )
+def _guessed_skeleton(model: keras.Model, num_keypoints: int) -> Skeleton:
+    guess = skeletons.generic(num_keypoints)
+    if guess.limbs:
+        warn(
+            f"Nothing says what the {num_keypoints} keypoints of model {model.name!r} are: they are taken for "
+            f"{guess.name!r}. Pass skeleton=..., or save it with keras_ehrnet.models.save(model, path, skeleton)."
+        )
+    return guess

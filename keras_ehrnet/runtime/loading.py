@@ -5,20 +5,24 @@ from __future__ import annotations
 import os
 import zipfile
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from keras_ehrnet import metadata
 from keras_ehrnet.models.searched import is_blocks_file
 from keras_ehrnet.models.variants import VARIANTS, variant
 from keras_ehrnet.runtime.litert import TFLiteNetwork
 from keras_ehrnet.runtime.network import Network
-from keras_ehrnet.skeletons import Skeleton
-from keras_ehrnet.support.errors import ModelError, reason
+from keras_ehrnet.skeletons import SKELETONS, Skeleton
+from keras_ehrnet.support.errors import MetadataError, ModelError, reason
 from keras_ehrnet.support.messages import suggestion
 from keras_ehrnet.weights import registry
 
 if TYPE_CHECKING:
     import keras
+
+    from keras_ehrnet.runtime.keras import KerasNetwork
 
 _EXPORTED = (".tflite", ".onnx")
 
@@ -41,7 +45,8 @@ def load(
         threads: int, or None for the runtime's choice. Of exported files.
         delegates: sequence of paths of delegate libraries (GPU, NPU), or of loaded delegates. Of `.tflite` files.
         weights: what `keras_ehrnet.weights.load` takes; None: for a name, the published weights if there are any.
-        skeleton: `Skeleton`, or None for the one that fits.
+        skeleton: `Skeleton`, or None for the one that the file or the weights name. Where none does, the number of
+            keypoints suggests one, which a warning tells.
         input_size: tuple (height, width), or None for the usual one.
 
     Returns:
@@ -65,22 +70,69 @@ def load(
             f"Threads and delegates are of exported files. Received: threads={threads}, delegates={delegates!r} for "
             f"{source}"
         )
+    return load_keras(source, weights, skeleton, input_size)
+
+
+def load_keras(
+    source: str | Path | keras.Model,
+    weights: object = None,
+    skeleton: Skeleton | None = None,
+    input_size: tuple[int, int] | None = None,
+) -> KerasNetwork:
+    """A Keras network from all that `load` takes but exported files; arguments as there.
+
+    Raises:
+        ValueError: if there is no such model or file, or no weights for it.
+    """
     import keras
 
+    from keras_ehrnet import weights as weights_module
     from keras_ehrnet.runtime.keras import KerasNetwork
 
     if isinstance(source, keras.Model):
-        model = source
-    elif str(source) in VARIANTS or is_blocks_file(source):
-        model = _named(str(source), weights)
-        weights = None
+        model, about = source, _About()
+    elif str(source) in (*VARIANTS, *registry.REGISTRY) or is_blocks_file(source):
+        model, about = _named(str(source), weights, skeleton)
+        weights = source if weights is None else weights
     else:
-        model = _read(Path(source))
+        model, about = _read(Path(source))
     if weights is not None:
-        from keras_ehrnet import weights as weights_module
-
         weights_module.load(model, weights)
-    return KerasNetwork(model, skeleton, input_size)
+        about = _about_weights(weights) or about
+    any_size = None in model.input_shape[1:3]
+    return KerasNetwork(
+        model,
+        skeleton or about.skeleton,
+        input_size or (about.input_size if any_size else None),
+        license=about.license,
+        min_score=about.min_score,
+    )
+
+
+@dataclass(frozen=True)
+class _About:
+    """What a source says about a model beside its layers."""
+
+    skeleton: Skeleton | None = None
+    input_size: tuple[int, int] | None = None
+    license: str | None = None
+    min_score: float = 0.0
+
+
+def _about_file(path: Path) -> _About | None:
+    """What a `.keras` file says, if it does."""
+    about = metadata.read(path)
+    return about and _About(about.skeleton, about.input_size, about.license, about.min_score)
+
+
+def _about_weights(weights: object) -> _About | None:
+    """What is known of weights, if anything is."""
+    if isinstance(weights, str) and weights in registry.REGISTRY:
+        entry = registry.REGISTRY[weights]
+        min_score = entry.min_score if isinstance(entry, registry.PackagedEntry) else 0.0
+        return _About(SKELETONS[entry.skeleton], license=entry.license, min_score=min_score)
+    is_file = isinstance(weights, (str, os.PathLike)) and Path(weights).suffix == ".keras"
+    return _about_file(Path(weights)) if is_file else None
 
 
 def _packaged(source: object, weights: object, input_size: tuple[int, int] | None) -> Path | None:
@@ -129,18 +181,20 @@ def _exported(
     return network
 
 
-def _named(name: str, weights: object) -> keras.Model:
-    from keras_ehrnet.weights import REGISTRY
-
-    if weights is None and name not in REGISTRY:
+def _named(name: str, weights: object, skeleton: Skeleton | None) -> tuple[keras.Model, _About]:
+    """A model of the papers, or one with registered weights, made for these weights, which are still to be loaded."""
+    entry = registry.REGISTRY.get(name)
+    if weights is None and entry is None:
         raise ValueError(
             f"No weights with a license to share are published for {name!r}. Pass your own copy as weights=..., or "
-            f"choose a model that has them: {', '.join(sorted(REGISTRY))}."
+            f"choose a model that has them: {', '.join(sorted(registry.REGISTRY))}."
         )
-    return variant(name).build(weights=name if weights is None else weights)
+    model = variant(name if entry is None else entry.model)
+    about = _about_weights(name if weights is None else weights) or _About(model.skeleton)
+    return model.build_for(skeleton or about.skeleton), replace(about, input_size=about.input_size or model.input_size)
 
 
-def _read(path: Path) -> keras.Model:
+def _read(path: Path) -> tuple[keras.Model, _About]:
     import keras
 
     if not path.is_file():
@@ -154,8 +208,8 @@ def _read(path: Path) -> keras.Model:
             f"Received: {str(path)!r}"
         )
     try:
-        return keras.models.load_model(path, compile=False, safe_mode=True)
-    except PermissionError:
+        return keras.models.load_model(path, compile=False, safe_mode=True), _about_file(path) or _About()
+    except (PermissionError, MetadataError):
         raise
     except Exception as error:  # A damaged archive can make Keras stumble anywhere.
         from keras_ehrnet.weights.formats import damaged

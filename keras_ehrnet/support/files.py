@@ -24,10 +24,8 @@ def write_file(path: Path, content: bytes | str) -> None:
 
 def replace_file(path: Path, write: Callable[[Any], object]) -> None:
     """`write_file` for whatever writes into an open file; raises the same."""
-    with _told(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as partial, partial.open("wb") as file:
-            write(file)
+    with writing(path), replacing(path) as partial, partial.open("wb") as file:
+        write(file)
 
 
 def replace_folder(path: Path, write: Callable[[Path], object]) -> None:
@@ -42,8 +40,7 @@ def replace_folder(path: Path, write: Callable[[Path], object]) -> None:
     """
     partial, previous = partial_path(path), partial_path(path)
     try:
-        with _told(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+        with writing(path):
             write(partial)
             for file in filter(Path.is_file, partial.rglob("*")):
                 _flush(file)
@@ -126,8 +123,10 @@ def _flush(path: Path) -> None:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
+    """For writers of a file or folder: its parent exists inside, and an `OSError` says what could not be written."""
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
         reason = error.strerror or error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Iterable
 from difflib import get_close_matches
 from numbers import Real
@@ -36,6 +38,14 @@ def missing_package(error: ModuleNotFoundError, what: str) -> ImportError:
     return MissingPackageError(
         f"{what} needs {package}, which is not installed: run  pip install 'keras-ehrnet[{extra}]'"
     )
+
+
+def warn(message: str) -> None:
+    """A `UserWarning` that names the line of the user's which led to it, however deep in this package it is noticed."""
+    depth, frame = 1, sys._getframe()
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("keras_ehrnet."):
+        depth, frame = depth + 1, frame.f_back
+    warnings.warn(message, UserWarning, stacklevel=depth)
 
 
 def suggestion(received: object, valid: Iterable[object]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -46,7 +47,9 @@ def run(command: Callable[[], int | None]) -> int:
         0
     """
     try:
-        return command() or 0
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: complain(f"Warning: {message}")
+            return command() or 0
     except ModuleNotFoundError as error:
         return fail(missing_package(error, "This command"))
     # Settings that contradict each other are plain ValueErrors.

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ehrnet import losses
+from keras_ehrnet import losses, metadata
 from keras_ehrnet.data.classification import LabelledExamples
 from keras_ehrnet.data.loader import as_training_data
 from keras_ehrnet.data.targets import Batch, Examples
@@ -99,8 +99,16 @@ def _initialise(
         return
     registered = REGISTRY.get(source)
     tensors = formats.read(Path(source) if registered is None else fetch(registered))
-    origin = None if registered is None else SKELETONS[registered.skeleton]
+    origin = _skeleton_of(source)
     say(f"weights of {source}: {transfer_weights(network, tensors, origin, skeleton)}")
+
+
+def _skeleton_of(source: str) -> Skeleton | None:
+    """The skeleton of weights, where something tells it."""
+    if source in REGISTRY:
+        return SKELETONS[REGISTRY[source].skeleton]
+    about = metadata.read(source) if source.endswith(".keras") else None
+    return about and about.skeleton
 
 
 def _losses(recipe: Recipe, network: keras.Model, data_skeleton: Skeleton | None) -> dict[str, keras.losses.Loss]:

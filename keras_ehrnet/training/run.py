@@ -22,8 +22,9 @@ from keras_ehrnet import __version__, draw
 from keras_ehrnet.data.classification import LabelledExamples
 from keras_ehrnet.data.loader import Order, numpy_batches
 from keras_ehrnet.data.targets import Examples
+from keras_ehrnet.models.saving import save
 from keras_ehrnet.support.errors import CheckpointError, reading
-from keras_ehrnet.support.files import replacing, sha256, write_file
+from keras_ehrnet.support.files import sha256, write_file
 from keras_ehrnet.training import schedules
 from keras_ehrnet.training.callbacks import EpochEnd, Progress, StepLog, StopAtBadLoss, Table, TimeLimit, take_averages
 from keras_ehrnet.training.checkpoints import Checkpoints, assign_state, empty_state
@@ -137,7 +138,7 @@ def train(
             return Result(network, recipe.folder, history, finished=False)
         take_averages(model)
         if hosts.is_first:
-            _save_model(network, recipe.folder / "model.keras")
+            _save_model(recipe, network, recipe.folder / "model.keras")
     return Result(network, recipe.folder, history)
 
 
@@ -340,11 +341,10 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def _save_model(network: keras.Model, path: Path) -> None:
+def _save_model(recipe: Recipe, network: keras.Model, path: Path) -> None:
+    skeleton = None if recipe.is_classifier else recipe.skeleton
     try:
-        with replacing(path) as partial:
-            network.save(partial)
+        save(network, path, skeleton, input_size=recipe.input_size)
     except OSError as error:
-        raise OSError(
-            f"{path} could not be written ({error.strerror or error}); the last checkpoint is intact."
-        ) from error
+        reason = (error.__cause__ or error).strerror or error
+        raise OSError(f"{path} could not be written ({reason}); the last checkpoint is intact.") from error

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_ehrnet.support.files import replacing
-from keras_ehrnet.support.messages import suggestion
+from keras_ehrnet.support.files import replacing, writing
+from keras_ehrnet.support.messages import suggestion, warn
 from keras_ehrnet.weights import download, formats, layouts
 from keras_ehrnet.weights.download import fetch, home
 from keras_ehrnet.weights.formats import WeightsError
@@ -19,6 +18,8 @@ from keras_ehrnet.weights.registry import DEFAULT, REGISTRY, Entry, entry, packa
 
 if TYPE_CHECKING:
     import keras
+
+    from keras_ehrnet.skeletons import Skeleton
 
 __all__ = [
     "DEFAULT",
@@ -66,19 +67,22 @@ def load(model: keras.Model, source: str | Path | Mapping[str, Any]) -> keras.Mo
     return model
 
 
-def convert(model: keras.Model, source: str | Path | Mapping[str, Any], path: str | Path) -> Path:
+def convert(
+    model: keras.Model, source: str | Path | Mapping[str, Any], path: str | Path, skeleton: Skeleton | None = None
+) -> Path:
     """Loads published weights into a model and saves it in our formats.
 
     Args:
         model: `keras.Model`, from one of this package's builders.
         source: what `load` takes.
         path: where to write. `.weights.h5` for the weights alone, `.keras` for the whole model.
+        skeleton: `Skeleton` that a `.keras` file names as its own, or None.
 
     Returns:
         Path of the file, which is written whole or not at all.
 
     Raises:
-        WeightsError: if the source does not fit, or the path's suffix is neither.
+        WeightsError: if the source does not fit, the path's suffix is neither, or the file cannot be written.
     """
     path = Path(path)
     suffix = next((suffix for suffix in (".weights.h5", ".keras") if path.name.endswith(suffix)), None)
@@ -86,11 +90,14 @@ def convert(model: keras.Model, source: str | Path | Mapping[str, Any], path: st
         raise WeightsError(f"Weights are saved as .weights.h5 or .keras files. Received: {path}")
     load(model, source)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as partial:
-            model.save(partial) if suffix == ".keras" else model.save_weights(partial)
+        if suffix == ".keras":
+            from keras_ehrnet.models.saving import save
+
+            return save(model, path, skeleton)
+        with writing(path), replacing(path) as partial:
+            model.save_weights(partial)
     except OSError as error:
-        raise WeightsError(f"Could not write {path}: {error.strerror or error}") from error
+        raise WeightsError(str(error)) from error
     return path
 
 
@@ -113,11 +120,9 @@ def assign(model: keras.Model, tensors: formats.Tensors) -> None:
         if value is not None:
             slot.variable.assign(value)
     if missing:
-        warnings.warn(
+        warn(
             f"{tensors.origin} holds no weights for {len(missing)} optional tensors, which keep their initial values: "
-            f"{', '.join(missing)}",
-            UserWarning,
-            stacklevel=3,
+            f"{', '.join(missing)}"
         )
 
 

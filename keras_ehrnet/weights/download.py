@@ -6,10 +6,10 @@ import http.client
 import os
 import urllib.error
 import urllib.request
-import warnings
 from pathlib import Path
 
 from keras_ehrnet.support.files import partial_path, settle, sha256
+from keras_ehrnet.support.messages import warn
 from keras_ehrnet.support.terminal import progress_bar
 from keras_ehrnet.weights.formats import HDF5_SIGNATURE, WeightsError
 from keras_ehrnet.weights.registry import Entry
@@ -68,11 +68,7 @@ def _verify(entry: Entry, path: Path, advice: str) -> None:
     with path.open("rb") as file:
         is_hdf5 = file.read(len(HDF5_SIGNATURE)) == HDF5_SIGNATURE
     if entry.sha256 is None and is_hdf5:
-        warnings.warn(
-            f"No checksum is recorded for {entry.file_name}; this copy has sha256 {checksum}.",
-            UserWarning,
-            stacklevel=3,
-        )
+        warn(f"No checksum is recorded for {entry.file_name}; this copy has sha256 {checksum}.")
     elif checksum != entry.sha256:  # Also where none is recorded, but what came is no weights file at all.
         raise WeightsError(
             f"{path} is not the published {entry.file_name}: its sha256 is {checksum} ({path.stat().st_size} bytes), "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -18,6 +17,7 @@ from keras_ehrnet.poses import Poses
 from keras_ehrnet.prediction.pipeline import Settings, box_geometry, estimate, whole_geometry
 from keras_ehrnet.runtime.keras import KerasNetwork
 from keras_ehrnet.runtime.network import Network
+from keras_ehrnet.support.messages import warn
 
 if TYPE_CHECKING:
     import keras
@@ -88,7 +88,7 @@ class Calibration:
             raise ImageError(f"No image for calibration can be read. Received: {failed[0]}")
         if failed:
             text = f"{len(failed)} of {len(self.views)} images for calibration left out: {failed[0]}"
-            warnings.warn(text, UserWarning, stacklevel=2)
+            warn(text)
 
     def spread(self, count: int) -> Calibration:
         """At most `count` of them."""
@@ -169,18 +169,12 @@ def measure_drift(expected: Network, actual: Network, images: Calibration, multi
 def warn_of_drift(drift: Drift | None, name: str, precision: str) -> None:
     """A warning with figures where joints have moved too far, or where nobody can tell."""
     if drift is None:
-        warnings.warn(
-            f"What precision {precision!r} costs {name!r} is unknown: it finds nobody in the images for calibration.",
-            UserWarning,
-            stacklevel=3,
-        )
+        warn(f"What precision {precision!r} costs {name!r} is unknown: it finds nobody in the images for calibration.")
     elif drift.median > MEDIAN_LIMIT or drift.lost > LOST_LIMIT:
-        warnings.warn(
+        warn(
             f"Precision {precision!r} costs {name!r} much: of {drift.joints} joints in {drift.images} images for "
             f"calibration {drift.lost:.0%} are lost or elsewhere, and the median distance is {drift.median:.1%} of the "
-            "input's side. Calibrate with more images such as the model will see, or choose another precision.",
-            UserWarning,
-            stacklevel=3,
+            "input's side. Calibrate with more images such as the model will see, or choose another precision."
         )
 
 

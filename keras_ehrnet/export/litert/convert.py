@@ -12,6 +12,7 @@ from keras_ehrnet.decode import exported, graph
 from keras_ehrnet.decode.paf import PEAK_THRESHOLD
 from keras_ehrnet.export import common
 from keras_ehrnet.export.litert import flatbuffer, quantize
+from keras_ehrnet.families import MAPS
 from keras_ehrnet.metadata import Input, Metadata, Output, append
 from keras_ehrnet.runtime.litert import Interpreter, TFLiteNetwork
 from keras_ehrnet.skeletons import Skeleton
@@ -64,7 +65,7 @@ def tflite(
     max_peaks: int = 20,
     input_dtype: str = "uint8",
     license: str | None = None,
-    min_score: float = 0.0,
+    min_score: float | None = None,
     progress: bool = False,
 ) -> Path:
     """Writes a `.tflite` file: one image in; maps, peaks or people out. Built-in operations only.
@@ -82,7 +83,7 @@ def tflite(
             score of each joint, then ymin, xmin, ymax, xmax, score of the person; of the others `(1, 1, K, 3)`: y, x,
             score. Coordinates are in [0, 1] of the input, the best come first, and what is not found is 0.
         weights: what `keras_ehrnet.weights.load` takes; None: for a name, the published weights if there are any.
-        skeleton: `Skeleton`, or None for the one that fits the number of keypoints.
+        skeleton: `Skeleton`, or None for the one that the file or the weights name.
         input_size: tuple (height, width) in pixels, or None for the model's own, or its paper's.
         calibration: folder or pattern of images, a `keras_ehrnet.data.Dataset`, or an iterable of paths or RGB arrays,
             such as the model will see. They are fitted into the input as prediction does it. Where they are given, the
@@ -94,8 +95,8 @@ def tflite(
         max_peaks: int. P, for `decode="peaks"`.
         input_dtype: str. What the file takes, pixels in [0, 255]: `"uint8"` or `"float32"`.
         license: str, or None. SPDX identifier of the weights' license; None: the registered one of published weights.
-        min_score: float. Score of a person below which there is nobody, as measured for these weights: what predictors
-            of the file go by.
+        min_score: float, or None for what the model's file says. Score of a person below which there is nobody, as
+            measured for these weights: what predictors of the file go by.
         progress: bool. Whether to show a progress bar for calibration.
 
     Returns:
@@ -136,9 +137,9 @@ def tflite(
         maps = quantize.convert(static, precision, calibration=seen, input_dtype=input_dtype, progress=advance)
     about = {
         "precision": precision,
-        "license": license or common.registered_license(source, weights),
+        "license": license or network.license,
         "calibration_images": len(images) if needs_images else 0,
-        "min_score": min_score,
+        "min_score": network.min_score if min_score is None else min_score,
     }
     if images is not None:
         exported = TFLiteNetwork(append(maps, _describe(maps, network, **about)))
@@ -230,7 +231,7 @@ def _describe(model: bytes, network: KerasNetwork, decode: str = "none", **about
     interpreter = Interpreter(model)
     (image,) = interpreter.inputs.values()
     several = about.get("decoder", {}).get("multi_person", False)
-    layouts = common.LAYOUTS | {decode: PEOPLE if several else LAYOUTS.get((network.family, decode), "")}
+    layouts = MAPS | {decode: PEOPLE if several else LAYOUTS.get((network.family, decode), "")}
     given = tuple(Output(info.name, info.shape, layouts.get(info.name, "")) for info in interpreter.outputs.values())
     source = Input(*network.input_size, dtype=image.dtype.name, name=image.name)
     return Metadata(network.name, network.family, network.skeleton, source, given, decode=decode, **about)
