@@ -30,7 +30,8 @@ class Skeleton:
             their right ones.
 
     Raises:
-        ValueError: if limbs or pairs name joints that there are not, or a joint is in two pairs.
+        ValueError: if limbs or pairs name joints that there are not, a joint is in two pairs, sigmas are not one
+            positive number per joint, or the order of grouping does not name every joint once.
 
     Example:
         >>> from keras_ehrnet.skeletons import COCO_17
@@ -52,6 +53,16 @@ class Skeleton:
                     f"{field} of skeleton {self.name!r} must be pairs of its joints, 0 to {self.num_joints - 1}. "
                     f"Received: {pairs}"
                 )
+        if self.sigmas is not None and (len(self.sigmas) != self.num_joints or not all(s > 0 for s in self.sigmas)):
+            raise ValueError(
+                f"sigmas of skeleton {self.name!r} must be {self.num_joints} positive numbers, one per joint. "
+                f"Received: {self.sigmas}"
+            )
+        if self.grouping_order is not None and sorted(self.grouping_order) != list(range(self.num_joints)):
+            raise ValueError(
+                f"grouping_order of skeleton {self.name!r} must name each of its joints, 0 to {self.num_joints - 1}, "
+                f"once. Received: {self.grouping_order}"
+            )
         paired = [joint for pair in self.flip_pairs or () for joint in pair]
         if len(set(paired)) < len(paired):
             raise ValueError(

@@ -52,6 +52,20 @@ def test_given_pairs_go_before_names() -> None:
         Skeleton("dog", ("a", "b"), ((0, 2),))
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"sigmas": (0.1,)}, r"sigmas of skeleton 'dog' must be 2 positive numbers.*Received: \(0.1,\)"),
+        ({"sigmas": (0.1, 0.0)}, r"one per joint. Received: \(0.1, 0.0\)"),
+        ({"grouping_order": (0,)}, r"must name each of its joints, 0 to 1, once. Received: \(0,\)"),
+        ({"grouping_order": (0, 0)}, r"Received: \(0, 0\)"),
+    ],
+)
+def test_numbers_of_joints_that_there_are_not(given: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Skeleton("dog", ("a", "b"), (), **given)
+
+
 def test_left_without_right_is_told_when_mirroring() -> None:
     skeleton = Skeleton("dog", ("left_ear", "nose"), ())
     assert skeleton.mapping_to(COCO_17)[:4] == (1, None, None, 0)

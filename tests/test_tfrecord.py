@@ -14,6 +14,7 @@ from keras_ehrnet.data.loader import Order, numpy_batches
 from keras_ehrnet.data.targets import Examples
 from keras_ehrnet.data.tfrecord import INDEX, read_tfrecords, verify_tfrecords, write_tfrecords
 from keras_ehrnet.images import ImageError, write_image
+from keras_ehrnet.support.errors import RecordError
 
 tf = pytest.importorskip("tensorflow")
 
@@ -55,6 +56,28 @@ def test_what_is_read_is_what_was_written(people: Dataset, shards: Path) -> None
             np.testing.assert_array_equal(person.box, twin.box)
             assert (person.area, person.head_size) == (twin.area, pytest.approx(twin.head_size))
     assert verify_tfrecords(shards, progress=False) == []
+
+
+def test_a_skeleton_of_ones_own_survives_whole(people: Dataset, tmp_path: Path) -> None:
+    order = tuple(range(17))[::-1]
+    own = replace(people.skeleton, name="mine", sigmas=(0.05,) * 17, grouping_order=order, flip_pairs=((1, 2),))
+    write_tfrecords(replace(people, skeleton=own), tmp_path, progress=False)
+    assert read_tfrecords(tmp_path).skeleton == own
+
+
+def test_shards_of_before_tell_names_and_limbs_alone(people: Dataset, shards: Path) -> None:
+    index = json.loads((shards / INDEX).read_text())
+    index["skeleton"] = {name: index["skeleton"][name] for name in ("name", "joint_names", "limbs")}
+    (shards / INDEX).write_text(json.dumps(index))
+    assert read_tfrecords(shards).skeleton is people.skeleton
+    index["skeleton"]["joint_names"][0] = "beak"
+    (shards / INDEX).write_text(json.dumps(index))
+    with pytest.raises(RecordError, match="the joints are not those of 'coco_17'"):
+        read_tfrecords(shards)
+    del index["skeleton"]["limbs"]
+    (shards / INDEX).write_text(json.dumps(index))
+    with pytest.raises(RecordError, match="limbs"):
+        read_tfrecords(shards)
 
 
 def test_tensorflow_reads_the_records(people: Dataset, shards: Path) -> None:

@@ -106,10 +106,14 @@ def write_tfrecords(
             samples = dataset.samples[number * records_per_shard : (number + 1) * records_per_shard]
             path = folder / f"{dataset.name}-{number:05d}-of-{count:05d}.tfrecord"
             shards.append({"file": path.name, "records": _write_shard(path, samples, lambda: bar.advance(task))})
-    skeleton = {"name": dataset.skeleton.name, "joint_names": dataset.skeleton.joint_names}
-    skeleton["limbs"] = dataset.skeleton.limbs
     problems = {what: list(places) for what, places in dataset.problems.items()}
-    content = {"version": _VERSION, "name": dataset.name, "skeleton": skeleton, "problems": problems, "shards": shards}
+    content = {
+        "version": _VERSION,
+        "name": dataset.name,
+        "skeleton": dataset.skeleton.to_dict(),
+        "problems": problems,
+        "shards": shards,
+    }
     write_file(folder / INDEX, json.dumps(content, default=_as_json))
     return folder / INDEX
 
@@ -269,12 +273,15 @@ def _sample(record: dict, file: Path, number: int, where: str) -> Sample:
 
 
 def _skeleton(entry: dict, where: str) -> Skeleton:
-    names = tuple(need(entry, "joint_names", where, list))
-    name = need(entry, "name", where, str)
-    known = SKELETONS.get(name)
-    if known is not None and known.joint_names != names:
-        raise RecordError(f"{where}: the joints are not those of {name!r}. Received: {names}")
-    return known or Skeleton(name, names, tuple(tuple(limb) for limb in need(entry, "limbs", where, list)))
+    known = SKELETONS.get(need(entry, "name", where, str))
+    with reading(RecordError, where, "The index's skeleton"):
+        read = Skeleton.from_dict(entry)
+    if known is None or read == known:
+        return known or read
+    if read.joint_names != known.joint_names:
+        raise RecordError(f"{where}: the joints are not those of {known.name!r}. Received: {plain(read.joint_names)}")
+    # The first shards told names and limbs alone.
+    return read if "sigmas" in entry else known
 
 
 def _as_json(value: Any) -> Any:
