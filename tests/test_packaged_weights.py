@@ -19,9 +19,12 @@ ENTRIES = registry.packaged()
 
 
 def build(entry: registry.PackagedEntry):
-    skeleton = SKELETONS[entry.skeleton]
+    """The Keras model of an entry, as large as its file."""
+    skeleton, size = SKELETONS[entry.skeleton], metadata.read(entry.exported_path).input_size
     limbs = {"num_limbs": len(skeleton.limbs)} if VARIANTS[entry.model].family == "efficientpose" else {}
-    return VARIANTS[entry.model].build(num_keypoints=skeleton.num_joints, weights=entry.name, **limbs)
+    return VARIANTS[entry.model].build(
+        num_keypoints=skeleton.num_joints, weights=entry.name, input_shape=(*size, 3), **limbs
+    )
 
 
 def test_entries_and_files_belong_together() -> None:
@@ -45,8 +48,10 @@ def test_every_entry_says_what_it_is(entry) -> None:
 @pytest.mark.parametrize("entry", ENTRIES.values(), ids=ENTRIES)
 def test_both_files_are_one_network(entry, reference) -> None:
     photo = reference / "data/coco_samples/images/000000000785.jpg"
-    keras_poses = ke.PosePredictor.load(build(entry), skeleton=SKELETONS[entry.skeleton], protocol="fast")(photo)
-    poses = ke.PosePredictor.load(entry.name)(photo)
+    predictor = ke.PosePredictor.load(entry.name)
+    settings = {"protocol": "fast", "multi_person": predictor.network.multi_person, "min_score": entry.min_score}
+    keras_poses = ke.PosePredictor.load(build(entry), skeleton=SKELETONS[entry.skeleton], **settings)(photo)
+    poses = predictor(photo)
     assert len(poses) == len(keras_poses) == 1
     seen = poses.keypoints[0, :, 2] > 0.3
     assert seen.sum() >= 8

@@ -18,6 +18,10 @@ ModelOption = Annotated[str, typer.Option("--model", "-m", help="Model by name, 
 WeightsOption = Annotated[
     str | None, typer.Option("--weights", "-w", help="Registered name or file; default: the published weights.")
 ]
+RefineOption = Annotated[
+    str | None, typer.Option("--refine", help="A second model, for one person, that places everyone found anew.")
+]
+MultiPersonOption = Annotated[bool, typer.Option("--multi-person", help="EfficientPose: find several people.")]
 FlipOption = Annotated[bool, typer.Option("--flip", help="Average with the mirrored image.")]
 ScalesOption = Annotated[str, typer.Option("--scales", help="Image scales to average over, such as 0.5,1,2.")]
 

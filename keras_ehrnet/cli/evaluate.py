@@ -13,8 +13,10 @@ import typer
 from keras_ehrnet.cli.common import (
     FlipOption,
     ModelOption,
+    MultiPersonOption,
     ProtocolName,
     ProtocolOption,
+    RefineOption,
     ScalesOption,
     WeightsOption,
     load_keras,
@@ -36,8 +38,10 @@ def evaluate_coco(
     annotations: Annotated[Path, typer.Argument(help="COCO keypoint JSON.")],
     model: ModelOption,
     weights: WeightsOption = None,
+    refine: RefineOption = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for results; resumes there.")] = None,
     protocol: ProtocolOption = None,
+    multi_person: MultiPersonOption = False,
     flip: FlipOption = False,
     scales: ScalesOption = "1",
     boxes: Annotated[
@@ -52,7 +56,7 @@ def evaluate_coco(
 
     if (fps is None) != (watts is None):
         raise ValueError("--fps and --watts go together.")
-    predictor = _evaluated(model, weights, protocol, flip, scales)
+    predictor = _evaluated(model, weights, protocol, flip, scales, refine, multi_person)
     with _told_problems() as problems:
         scores = evaluation.coco(predictor, images, annotations, boxes=boxes, output=output, limit=limit)
     print_rows(f"{predictor.network.name} on {scores.images} images, {scores.persons} persons", scores.rows())
@@ -122,10 +126,25 @@ def _fail_after(problems: list[str]) -> None:
 
 
 def _evaluated(
-    model: str, weights: str | None, protocol: ProtocolName | None, flip: bool, scales: str
+    model: str,
+    weights: str | None,
+    protocol: ProtocolName | None,
+    flip: bool,
+    scales: str,
+    refine: str | None = None,
+    multi_person: bool = False,
 ) -> PosePredictor:
     from keras_ehrnet.prediction import PosePredictor
 
     load_keras()
-    name = protocol.value if protocol else "paper"
-    return PosePredictor.load(model, weights=weights, protocol=name, flip=flip, scales=numbers(scales, "--scales"))
+    return PosePredictor.load(
+        model,
+        weights=weights,
+        refine=refine,
+        protocol=protocol.value if protocol else "paper",
+        flip=flip,
+        scales=numbers(scales, "--scales"),
+        multi_person=multi_person,
+        # Average precision asks for everyone, however unsure, in order.
+        min_score=0.0,
+    )

@@ -11,7 +11,9 @@ import typer
 
 from keras_ehrnet.cli.common import (
     FlipOption,
+    MultiPersonOption,
     ProtocolOption,
+    RefineOption,
     ScalesOption,
     WeightsOption,
     load_keras,
@@ -36,14 +38,12 @@ def predict(
         typer.Option("--model", "-m", help="Model by name, or a .keras, .tflite or .onnx file; default: own weights."),
     ] = None,
     weights: WeightsOption = None,
-    refine: Annotated[
-        str | None, typer.Option("--refine", help="A second model, for one person, that places everyone found anew.")
-    ] = None,
+    refine: RefineOption = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path("results"),
     protocol: ProtocolOption = None,
     flip: FlipOption = False,
     scales: ScalesOption = "1",
-    multi_person: Annotated[bool, typer.Option("--multi-person", help="EfficientPose: find several people.")] = False,
+    multi_person: MultiPersonOption = False,
     smooth: Annotated[bool, typer.Option("--smooth", help="Less jitter: blurred maps, filtered video.")] = False,
     track: Annotated[bool, typer.Option("--track", help="Video: give people identities.")] = False,
     threshold: Annotated[float, typer.Option("--threshold", help="Do not draw joints below this score.")] = 0.2,
@@ -69,7 +69,7 @@ def predict(
     _refuse_overwriting(paths, output)
     make_folder(output)
     if model is None:
-        model, refine = registry.DEFAULT, refine or registry.DEFAULT
+        model, refine = registry.DEFAULT, refine or registry.DEFAULT_REFINE
     if not (runtime.runs_without_keras(model, weights, size) and runtime.runs_without_keras(refine or model)):
         load_keras()
     network = runtime.load(model, weights=weights, input_size=size)

@@ -254,6 +254,7 @@ def _fingerprint(predictor: PosePredictor, dataset: Dataset) -> Record:
         "input": list(predictor.network.input_size),
         "settings": settings,
         "weights": predictor.network.digest(),
+        "refine": predictor.refine.digest() if predictor.refine else None,
         "data": _digest(dataset),
     }
 

@@ -84,8 +84,8 @@ class PosePredictor:
 
         Args:
             source: name such as `"efficientpose-rt"` or `"h-2"`, path of a `.keras`, `.tflite` or `.onnx` file, or
-                `keras.Model`. None: the best of the package's own weights, `weights.DEFAULT`, through LiteRT, which
-                then also look again at everyone they find, as `refine` does.
+                `keras.Model`. None: the package's own weights, through LiteRT: `weights.DEFAULT` find people,
+                `weights.DEFAULT_REFINE` place each of them anew, unless `refine` names others.
             weights: what `keras_ehrnet.weights.load` takes; None: for a name, the published weights.
             skeleton: `Skeleton`, or None for the one that the file names. Where none does, the number of keypoints
                 suggests one, which a warning tells.
@@ -100,7 +100,7 @@ class PosePredictor:
             ValueError: if there is no such model, file or weights.
         """
         if source is None:
-            source, refine = registry.DEFAULT, refine or registry.DEFAULT
+            source, refine = registry.DEFAULT, refine or registry.DEFAULT_REFINE
         network = runtime.load(source, weights=weights, skeleton=skeleton, input_size=input_size)
         second = None if refine is None else network if refine == source else runtime.load(refine)
         return cls(network, refine=second, **settings)

@@ -14,7 +14,7 @@ from keras_ehrnet.support.messages import suggestion, warn
 from keras_ehrnet.weights import download, formats, layouts
 from keras_ehrnet.weights.download import fetch, home
 from keras_ehrnet.weights.formats import WeightsError
-from keras_ehrnet.weights.registry import DEFAULT, REGISTRY, Entry, entry, packaged
+from keras_ehrnet.weights.registry import DEFAULT, DEFAULT_REFINE, REGISTRY, Entry, entry, packaged
 
 if TYPE_CHECKING:
     import keras
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT",
+    "DEFAULT_REFINE",
     "REGISTRY",
     "Entry",
     "WeightsError",

@@ -131,11 +131,29 @@ PACKAGED: tuple[PackagedEntry, ...] = (
         exported="efficientpose-rt-coco.tflite",
         min_score=0.25,
     ),
+    PackagedEntry(
+        name="efficientpose-rt-people",
+        model="efficientpose-rt",
+        url="efficientpose-rt-people.weights.h5",
+        sha256="46e29a1377b3a4799175e74d6cc6da8f290484552dc8c0f38a22a98ee3764f36",
+        size=1568752,
+        license="Apache-2.0",
+        skeleton="coco_17",
+        paper="arXiv 2004.12186",
+        score="AP 0.147 on 180 images of COCO val2017; AP 0.258 refined by efficientpose-rt-coco",
+        recipe="training/own_weights/efficientpose-rt-people.yaml",
+        data="COCO val2017 (images: Flickr, CC; labels: CC BY 4.0) and Stanford-40 (for research)",
+        exported="efficientpose-rt-people.tflite",
+        min_score=0.25,
+    ),
 )
 
 
-DEFAULT = "efficientpose-rt-coco"
-"""The weights that find people where none are named."""
+DEFAULT = "efficientpose-rt-people"
+"""The weights that find people where none are named, and"""
+
+DEFAULT_REFINE = "efficientpose-rt-coco"
+"""those that then place everyone anew."""
 
 
 def packaged() -> dict[str, PackagedEntry]:
