@@ -28,7 +28,7 @@ FORMAT_MISTAKES = {
     "suffix": (("model.onnx", "tflite"), {}, r"ends in \.tflite"),
     "precision": (("model.onnx",), {"precision": "int8"}, "'onnx' has no such precision"),
     "decode": (("model", "saved-model"), {"decode": "poses"}, "'saved-model' has no such decode"),
-    "option": (("model", "tftrt"), {"max_people": 3}, "'tftrt' has no such option. Received: max_people=3"),
+    "option": (("model", "tftrt"), {"max_people": 3}, "'tftrt' has no such option. .*'batch'.* Received: max_people=3"),
     "calibration": (("model.tflite",), {"precision": "int8"}, "name a folder"),
 }
 

@@ -57,6 +57,22 @@ def test_summary_as_json():
     assert counts["efficientpose-rt"]["weights"] == 465_608
 
 
+def test_weights_that_are_free_to_use_are_listed():
+    listed = run("summary", "--weights").stdout
+    for name in ke.models.list(weights=True):
+        entry = ke.weights.entry(name)
+        assert all(text in listed for text in (name, entry.license, entry.skeleton, entry.score, entry.recipe))
+
+
+def test_every_name_is_a_model_for_its_size_and_skeleton():
+    names = ke.models.list()
+    assert {"h0", "h3", "h-4-lite", "efficientpose-ii-lite", "efficientnet-b-4"} < set(names)
+    assert {ke.weights.entry(name).model for name in ke.models.list(weights=True)} < set(names)
+    assert ke.models.variant("h3").input_size == ke.models.variant("h3-lite").input_size == (608, 608)
+    model = ke.models.variant("h-4-lite").build_for(ke.skeletons.LSP_14)
+    assert (model.name, model.output["heatmaps_2"].shape[-1]) == ("h-4-lite", 14)
+
+
 @pytest.fixture(scope="module")
 def photo(reference):
     return reference / "data/coco_samples/images/000000000785.jpg"

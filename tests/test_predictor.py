@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import asdict
+from inspect import signature
 from pathlib import Path
 
 import cv2
@@ -15,6 +17,7 @@ import keras_ehrnet as ke
 from keras_ehrnet.data import ImageError, write_image
 from keras_ehrnet.prediction import is_camera
 from keras_ehrnet.prediction.pipeline import Settings
+from keras_ehrnet.prediction.video import process
 
 
 @pytest.fixture(scope="module")
@@ -314,6 +317,36 @@ MISTAKES = {
 def test_mistakes_are_explained(predictor, act, error, message):
     with pytest.raises(error, match=message):
         act(predictor)
+
+
+TYPOS = {
+    "settings": (lambda p: ke.PosePredictor(p.network, max_poeple=3), "Did you mean 'max_people'.*max_poeple=3"),
+    "settings of load": (lambda p: ke.PosePredictor.load(p.network, flipp=True), "Did you mean 'flip'"),
+    "video": (lambda p: p.video(0, treshold=0.2), "Did you mean 'threshold'"),
+    "export": (lambda p: ke.export.tflite(p.network, "a.tflite", decoder="poses"), "Did you mean 'decode'"),
+    "builder": (
+        lambda p: ke.EfficientPose("RT", num_keypoint=3),
+        r"EfficientPose\(\).* 'num_keypoints'\?",
+    ),
+    "evaluation": (lambda p: ke.evaluation.coco(p, ".", ".", limits=3), "Did you mean 'limit'"),
+}
+
+
+@pytest.mark.parametrize(("act", "message"), TYPOS.values(), ids=TYPOS)
+def test_mistyped_options_are_told(predictor, act, message):
+    with pytest.raises(TypeError, match=message):
+        act(predictor)
+
+
+def test_options_are_visible_and_have_one_default():
+    settings = asdict(Settings())
+    for function in (ke.PosePredictor.__init__, ke.PosePredictor.load):
+        parameters = signature(function).parameters
+        assert {name: parameters[name].default for name in settings} == settings
+    shown, own = (signature(function).parameters for function in (process, ke.PosePredictor.video))
+    options = [name for name, parameter in own.items() if parameter.kind is parameter.KEYWORD_ONLY]
+    assert {name: own[name].default for name in options} == {name: shown[name].default for name in options}
+    assert [*options, "refine"] == [name for name, one in shown.items() if one.kind is one.KEYWORD_ONLY]
 
 
 def test_maps_that_are_not_finite(bottom_up):

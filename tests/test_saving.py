@@ -116,3 +116,8 @@ def test_damaged_metadata_are_told(model, tmp_path):
         archive.writestr("keras_ehrnet.json", "{")
     with pytest.raises(MetadataError, match="plain.keras"):
         ke.PosePredictor.load(path)
+
+
+def test_a_skeleton_that_is_given_is_not_guessed(model, tmp_path):
+    about = metadata.read(ke.export.tflite(model, tmp_path / "dog.tflite", skeleton=DOG))
+    assert about.skeleton == DOG

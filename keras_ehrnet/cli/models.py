@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 
 from keras_ehrnet.cli.common import ModelOption, load_keras, make_console
+from keras_ehrnet.models.variants import VARIANTS, Variant, variant
+from keras_ehrnet.weights.registry import REGISTRY, PackagedEntry
 
 
 def summary(
@@ -16,16 +18,18 @@ def summary(
         list[str] | None, typer.Argument(help="Names, or .json files of blocks; default: all of the papers.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    weights: Annotated[bool, typer.Option("--weights", help="List weights that are free to use instead.")] = False,
 ) -> None:
     """Parameters and multiply-adds of every model, beside the papers' figures."""
     from rich.table import Table
 
+    if weights:
+        return _print_weights()
     load_keras()
     from keras_ehrnet.families import FAMILIES
     from keras_ehrnet.models.profile import profile
-    from keras_ehrnet.models.variants import VARIANTS, variant
 
-    chosen = {name: variant(name) for name in models} if models else VARIANTS
+    chosen = {name: variant(name) for name in models} if models else _published(VARIANTS)
     profiles = {name: profile(entry.build()) for name, entry in chosen.items()}
     if as_json:
         from dataclasses import asdict
@@ -53,6 +57,20 @@ def summary(
         console.print(f"{FAMILIES[family].title} ({FAMILIES[family].paper}): {FAMILIES[family].counts}")
 
 
+def _published(variants: dict[str, Variant]) -> dict[str, Variant]:
+    return {name: entry for name, entry in variants.items() if entry.is_published}
+
+
+def _print_weights() -> None:
+    console = make_console()
+    for entry in REGISTRY.values():
+        size = "" if entry.size is None else f", {entry.size / 1e6:.1f} MB"
+        model = "" if entry.name == entry.model else f"{entry.model}, "
+        data = f". Data: {entry.data}" if isinstance(entry, PackagedEntry) else ""
+        console.print(f"{entry.name} ({model}{entry.skeleton}, {entry.license}{size}): {entry.score}", soft_wrap=True)
+        console.print(f"    {entry.paper}; {entry.recipe}{data}", soft_wrap=True, highlight=False)
+
+
 def _figures(parameters: float | None, flops: float | None) -> str:
     return " ".join(f"{value:.2f}{unit}" for value, unit in ((parameters, "M"), (flops, "B")) if value is not None)
 
@@ -67,7 +85,7 @@ def convert(
 ) -> None:
     """Turn published weights into a file of this package."""
     from keras_ehrnet import weights as weights_module
-    from keras_ehrnet.models.variants import variant
+    from keras_ehrnet.models.saving import describe
 
     load_keras()
     entry = variant(model)
@@ -75,6 +93,7 @@ def convert(
         raise ValueError(f"A classifier has no keypoints. Received: --num-keypoints {num_keypoints} for {model!r}")
     published = num_keypoints is None or (entry.skeleton is not None and num_keypoints == entry.skeleton.num_joints)
     options = {} if published else {"num_keypoints": num_keypoints}
-    skeleton = entry.skeleton if published else None
-    path = weights_module.convert(entry.build(**options), source, output, skeleton)
+    built = entry.build(**options)
+    about = describe(built, entry.skeleton) if published and entry.skeleton is not None else None
+    path = weights_module.convert(built, source, output, about)
     make_console().print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)", soft_wrap=True)

@@ -22,7 +22,7 @@ from keras_ehrnet.poses import Poses
 from keras_ehrnet.skeletons import COCO_17, LSP_14, MPII_16, Skeleton
 from keras_ehrnet.support.errors import CheckpointError, reading
 from keras_ehrnet.support.files import sha256, write_file
-from keras_ehrnet.support.messages import warn
+from keras_ehrnet.support.messages import suggests_keywords, warn
 from keras_ehrnet.support.terminal import progress_bar
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ Record = dict[str, Any]
 PathLike = str | os.PathLike
 
 
+@suggests_keywords
 def coco(
     predictor: PosePredictor,
     images: PathLike,
@@ -75,6 +76,7 @@ def coco(
     return scores
 
 
+@suggests_keywords
 def mpii(
     predictor: PosePredictor,
     images: PathLike,
@@ -112,6 +114,7 @@ def mpii(
     return scores
 
 
+@suggests_keywords
 def lspet(
     predictor: PosePredictor,
     annotations: PathLike,

@@ -30,7 +30,6 @@ class Format:
         decodes: tuple of str. How much of the way to people may be inside.
         calibrated: tuple of str. Precisions that are calibrated on images.
         made_from: str. The format that it is made from, if any; it has that one's options too.
-        needs: str. What has to be installed beside this package.
     """
 
     description: str
@@ -40,7 +39,6 @@ class Format:
     decodes: tuple[str, ...] = ("none",)
     calibrated: tuple[str, ...] = ()
     made_from: str = ""
-    needs: str = ""
 
 
 _CALIBRATED = tuple(name for name, precision in PRECISIONS.items() if precision.needs_calibration)
@@ -58,7 +56,6 @@ FORMATS: dict[str, Format] = {
         "ONNX Runtime, TensorRT, OpenVINO",
         ".onnx",
         "keras_ehrnet.export.onnx_file:onnx",
-        needs="pip install 'keras-ehrnet[onnx]'",
     ),
     "saved-model": Format("TensorFlow Serving", "", "keras_ehrnet.export.saved_model_folder:saved_model"),
     "tftrt": Format(
@@ -68,7 +65,6 @@ FORMATS: dict[str, Format] = {
         tuple(tftrt.PRECISIONS),
         calibrated=tuple(name for name, precision in tftrt.PRECISIONS.items() if precision.needs_calibration),
         made_from="saved-model",
-        needs="TensorFlow 2.17 or older with TensorRT, as in NVIDIA's containers",
     ),
 }
 
@@ -161,7 +157,8 @@ def check(path: str | Path, format: str | None = None, **options: Any) -> tuple[
             given.pop(option, None)
     unknown = sorted(given.keys() - options_of(name))
     if unknown:
-        raise ValueError(f"Format {name!r} has no such option. Received: {unknown[0]}={given[unknown[0]]!r}")
+        hint = suggestion(unknown[0], sorted(options_of(name) - {"source", "path"}))
+        raise ValueError(f"Format {name!r} has no such option. {hint} Received: {unknown[0]}={given[unknown[0]]!r}")
     if given.get("precision") in FORMATS[name].calibrated and "calibration" not in given:
         raise ValueError(
             f"Precision {given['precision']!r} is calibrated on images such as the network will see: name a folder of "

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from keras_ehrnet.runtime.onnx import METADATA_KEY
 from keras_ehrnet.skeletons import Skeleton
 from keras_ehrnet.support.files import write_file
+from keras_ehrnet.support.messages import suggests_keywords
 
 if TYPE_CHECKING:
     import keras
@@ -20,6 +21,7 @@ OPSETS = range(13, 22)
 _IR_VERSION = 8
 
 
+@suggests_keywords
 def onnx(
     source: str | Path | keras.Model,
     path: str | Path,

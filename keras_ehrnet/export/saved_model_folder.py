@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras_ehrnet.skeletons import Skeleton
 from keras_ehrnet.support.files import replace_folder, write_file
+from keras_ehrnet.support.messages import suggests_keywords
 
 if TYPE_CHECKING:
     import keras
@@ -18,6 +19,7 @@ METADATA_FILE = Path("assets.extra", "metadata.json")
 """Where a SavedModel keeps its metadata; TensorFlow leaves this folder to others."""
 
 
+@suggests_keywords
 def saved_model(
     source: str | Path | keras.Model,
     path: str | Path,

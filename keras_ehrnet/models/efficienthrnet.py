@@ -8,11 +8,13 @@ from keras import layers
 from keras_ehrnet.models import blocks, efficientnet
 from keras_ehrnet.models.blocks import Style, Tensor
 from keras_ehrnet.models.scaling import EFFICIENTNET_SCALING, HighResolutionScaling, efficienthrnet_scaling
+from keras_ehrnet.support.messages import suggests_keywords
 
 # Only the 3x3/2 convolutions of the fusions stride here, and they pad on both sides alike.
 STYLE = Style("relu", symmetric_padding=True)
 
 
+@suggests_keywords
 def EfficientHRNet(  # noqa: N802
     phi: int = 0,
     *,

@@ -15,6 +15,7 @@ from keras_ehrnet.models.scaling import (
     BackboneScaling,
     lookup,
 )
+from keras_ehrnet.support.messages import suggests_keywords
 
 STYLE = Style("silu", squeeze_excitation=True)
 LITE_STYLE = Style("relu6")
@@ -23,6 +24,7 @@ FEATURE_STAGES = {4: 2, 8: 3, 16: 5, 32: 7}
 """Stride of a feature map -> the stage (counted from 1) whose output it is."""
 
 
+@suggests_keywords
 def EfficientNet(  # noqa: N802
     phi: int = 0,
     *,

@@ -11,6 +11,7 @@ from keras import layers
 from keras_ehrnet.models import blocks, efficientnet
 from keras_ehrnet.models.blocks import Style, Tensor
 from keras_ehrnet.models.scaling import EFFICIENTNET_SCALING, lookup
+from keras_ehrnet.support.messages import suggests_keywords
 
 EPSILON = 1e-3
 BACKBONE_STYLE = Style("silu", EPSILON, 0.99, squeeze_excitation=True)
@@ -50,6 +51,7 @@ EFFICIENTPOSE_SCALING: dict[str, EfficientPoseScaling] = {
 }
 
 
+@suggests_keywords
 def EfficientPose(  # noqa: N802
     variant: str = "RT",
     *,

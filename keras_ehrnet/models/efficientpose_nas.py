@@ -12,12 +12,14 @@ from keras import layers
 from keras_ehrnet.models import blocks as parts
 from keras_ehrnet.models.blocks import Style, Tensor
 from keras_ehrnet.models.searched import STRIDE, SearchedBackbone, read_backbone
+from keras_ehrnet.support.messages import suggests_keywords
 
 STYLE = Style("relu", symmetric_padding=True)
 STEM = 32
 DECONVOLUTION_WIDTHS = (64, 32)
 
 
+@suggests_keywords
 def EfficientPoseNAS(  # noqa: N802
     blocks: str | os.PathLike | Mapping[str, Any] | SearchedBackbone = "A",
     *,

@@ -5,15 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keras_ehrnet.metadata import Input, Metadata, append
+from keras_ehrnet.metadata import Input, Metadata
 from keras_ehrnet.models.variants import usual_input_size
 from keras_ehrnet.skeletons import Skeleton
-from keras_ehrnet.support.files import replacing, writing
+from keras_ehrnet.support.messages import suggests_keywords
+from keras_ehrnet.weights.saving import write_keras
 
 if TYPE_CHECKING:
     import keras
 
 
+@suggests_keywords
 def save(
     model: keras.Model,
     path: str | Path,
@@ -49,20 +51,29 @@ def save(
         ...     ke.PosePredictor.load(path)
         PosePredictor(efficientpose-a, hand, input 192x256)
     """
-    path = Path(path)
-    if path.suffix != ".keras":
-        raise ValueError(f"The name of a Keras model's file ends in .keras. Received: {str(path)!r}")
-    about = skeleton and _describe(model, skeleton, input_size, license=license, min_score=min_score)
-    with writing(path), replacing(path) as partial:
-        model.save(partial)
-        if about:
-            partial.write_bytes(append(partial.read_bytes(), about))
-    return path
+    about = {"input_size": input_size, "license": license, "min_score": min_score}
+    return write_keras(model, Path(path), None if skeleton is None else describe(model, skeleton, **about))
 
 
-def _describe(
-    model: keras.Model, skeleton: Skeleton, input_size: tuple[int, int] | None, **about: str | float | None
+def describe(
+    model: keras.Model,
+    skeleton: Skeleton,
+    *,
+    input_size: tuple[int, int] | None = None,
+    license: str | None = None,
+    min_score: float = 0.0,
 ) -> Metadata:
+    """What the file of a model says of it beside its layers.
+
+    Args:
+        model, skeleton, input_size, license, min_score: as of `save`.
+
+    Returns:
+        `Metadata`.
+
+    Raises:
+        ValueError: if the skeleton does not fit the model.
+    """
     outputs = model.output if isinstance(model.output, dict) else {}
     maps = {name: tuple(tensor.shape) for name, tensor in outputs.items()}
     keypoints = {maps[name][-1] for name in ("heatmaps", "heatmaps_4") if name in maps}
@@ -74,4 +85,4 @@ def _describe(
     normalizes = any(layer.name == "preprocessing" for layer in model.layers)
     size = input_size or usual_input_size(model)
     source = Input(*size, dtype="float32", name=model.inputs[0].name, normalized_inside=normalizes)
-    return Metadata.of_maps(model.name, skeleton, source, maps, **about)
+    return Metadata.of_maps(model.name, skeleton, source, maps, license=license, min_score=min_score)

@@ -1,4 +1,4 @@
-"""Every model of the papers by name: how to build it, and what its paper says of it."""
+"""Every model by name: how to build it, and what its paper says of it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from keras_ehrnet.models.searched import SearchedBackbone, is_blocks_file, read_backbone
 from keras_ehrnet.skeletons import COCO_17, MPII_16, Skeleton
 from keras_ehrnet.support.messages import suggestion
+from keras_ehrnet.weights.registry import REGISTRY
 
 if TYPE_CHECKING:
     import keras
@@ -17,13 +18,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Variant:
-    """One model of the papers.
+    """One model by name.
 
     Args:
         family: str. Key of `keras_ehrnet.families.FAMILIES`.
         build: callable. Takes the builder's keyword arguments and returns a `keras.Model`.
-        input_size: tuple (height, width) of the paper, in pixels.
-        parameters: float or None. The paper's figure, in millions.
+        input_size: tuple (height, width) that it is meant for, in pixels.
+        parameters: float or None. The paper's figure, in millions; None where the paper does not have the model.
         flops: float or None. The paper's figure, in billions.
         score: str. The paper's accuracy, with its measure.
         skeleton: `Skeleton` of the paper's weights; None where there is no paper, or no skeleton as of a classifier.
@@ -36,6 +37,11 @@ class Variant:
     flops: float | None
     score: str
     skeleton: Skeleton | None = None
+
+    @property
+    def is_published(self) -> bool:
+        """Whether a paper has it, rather than its formulas or a search alone."""
+        return self.parameters is not None
 
     def build_for(self, skeleton: Skeleton | None, **options: object) -> keras.Model:
         """The model with the keypoints of a skeleton, and its limbs where the family has them.
@@ -112,6 +118,9 @@ def _all_variants() -> dict[str, Variant]:
     for phi, parameters, flops, score in _EFFICIENTHRNET_PAPER:
         build, side = partial(_efficienthrnet, phi), 512 + 32 * phi
         variants[f"h{phi}"] = Variant("efficienthrnet", build, (side, side), parameters, flops, f"AP {score}", COCO_17)
+    for phi, lite in [(phi, False) for phi in (1, 2, 3)] + [(phi, True) for phi in range(3, -5, -1)]:
+        build, side = partial(_efficienthrnet, phi, lite=lite), 512 + 32 * phi
+        variants[f"h{phi}" + "-lite" * lite] = Variant("efficienthrnet", build, (side, side), None, None, "", COCO_17)
     for name, side, parameters, flops, score in _EFFICIENTPOSE_PAPER:
         key, build = f"efficientpose-{name.lower().replace('_', '-')}", partial(_efficientpose, name)
         variants[key] = Variant(
@@ -129,6 +138,24 @@ def _all_variants() -> dict[str, Variant]:
 
 
 VARIANTS: dict[str, Variant] = _all_variants()
+
+
+def names(*, weights: bool = False) -> list[str]:
+    """Names of models.
+
+    Args:
+        weights: bool. Whether to list only what has weights to share, which `PosePredictor.load(name)` takes as it is;
+            the package's own weights have names of their own. What else is known of them: `weights.entry(name)`.
+
+    Returns:
+        List of str: what builds a model in recipes and on the command line, `variant(name)` tells more.
+
+    Example:
+        >>> import keras_ehrnet as ke
+        >>> ke.models.list()[:3], "efficientpose-rt-coco" in ke.models.list(weights=True)
+        (['h0', 'h-1', 'h-2'], True)
+    """
+    return [*(REGISTRY if weights else VARIANTS)]
 
 
 def variant(name: str) -> Variant:

@@ -83,7 +83,7 @@ def check_settings(network: Network, settings: Settings) -> None:
             raise ValueError(f"{name!r} is for EfficientPose. Received: {name}=True for {network.name!r}")
     _check_maps_needed(network, settings)
     if settings.multi_person and settings.flip:
-        raise ValueError("Mirroring is not defined for part affinity fields. Received: flip and several")
+        raise ValueError("Mirroring is not defined for part affinity fields. Received: flip and multi_person")
     if settings.flip and not _knows_sides(network):
         raise ValueError(
             "Mirroring needs to know left from right: pass skeleton=Skeleton(...) with joints named left_... and "

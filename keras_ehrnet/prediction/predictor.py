@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -18,7 +18,7 @@ from keras_ehrnet.prediction.pipeline import Settings, check_refining, check_set
 from keras_ehrnet.prediction.video import VideoReport, is_video, process
 from keras_ehrnet.runtime.network import Network
 from keras_ehrnet.skeletons import Skeleton
-from keras_ehrnet.support.messages import warn
+from keras_ehrnet.support.messages import suggests_keywords, warn
 from keras_ehrnet.weights import registry
 
 if TYPE_CHECKING:
@@ -50,8 +50,18 @@ class PosePredictor:
         network: `Network`, as `keras_ehrnet.runtime.load` gives it, or a `keras.Model` of this package.
         refine: `Network` for one person at a time, or None. It places the joints of everyone whom the first network
             finds anew, in a crop each, see `prediction.refining`.
-        settings: keyword arguments of `keras_ehrnet.prediction.Settings`: `protocol`, `flip`, `scales`, `several`,
-            `smooth`, `max_people`, `min_score`.
+        protocol: str. For EfficientHRNet: `"paper"` groups at full resolution as the papers evaluate, `"fast"` straight
+            from the network's maps. Exported models that decode by themselves are always fast.
+        flip: bool. Whether to average with the mirrored image.
+        scales: tuple of float. For EfficientHRNet: image scales to average over; needs the paper's protocol.
+        multi_person: bool. For EfficientPose: find several people through the part affinity fields.
+        smooth: bool. For EfficientPose: blur the heatmaps before looking for their highest place.
+        max_people: int. At most so many people per image.
+        min_score: float or None. People with a lower score are left out; None: what was measured for the network's
+            weights, see `Network.min_score`.
+
+    Raises:
+        ValueError: if settings contradict each other, or the network cannot follow them.
 
     Example:
         >>> import numpy as np, keras_ehrnet as ke
@@ -60,16 +70,36 @@ class PosePredictor:
         (1, 16, 3)
     """
 
+    @suggests_keywords
     def __init__(
-        self, network: Network | keras.Model, *, refine: Network | keras.Model | None = None, **settings: object
+        self,
+        network: Network | keras.Model,
+        *,
+        refine: Network | keras.Model | None = None,
+        protocol: str = "paper",
+        flip: bool = False,
+        scales: Sequence[float] = (1.0,),
+        multi_person: bool = False,
+        smooth: bool = False,
+        max_people: int = 30,
+        min_score: float | None = None,
     ) -> None:
         self.network = network if hasattr(network, "family") else runtime.load(network)
         self.refine = refine if refine is None or hasattr(refine, "family") else runtime.load(refine)
-        self.settings = Settings(**settings)
+        self.settings = Settings(
+            protocol=protocol,
+            flip=flip,
+            scales=scales,
+            multi_person=multi_person,
+            smooth=smooth,
+            max_people=max_people,
+            min_score=min_score,
+        )
         check_settings(self.network, self.settings)
         check_refining(self.network, self.refine)
 
     @classmethod
+    @suggests_keywords
     def load(
         cls,
         source: str | Path | keras.Model | None = None,
@@ -78,7 +108,13 @@ class PosePredictor:
         skeleton: Skeleton | None = None,
         input_size: tuple[int, int] | None = None,
         refine: str | Path | keras.Model | None = None,
-        **settings: object,
+        protocol: str = "paper",
+        flip: bool = False,
+        scales: Sequence[float] = (1.0,),
+        multi_person: bool = False,
+        smooth: bool = False,
+        max_people: int = 30,
+        min_score: float | None = None,
     ) -> PosePredictor:
         """A predictor from a model of the papers by name, from a file, or from a model in hand.
 
@@ -91,7 +127,7 @@ class PosePredictor:
                 suggests one, which a warning tells.
             input_size: tuple (height, width) in pixels, or None for the model's own.
             refine: what `source` may be, or None: a second network that places everyone anew, see the class.
-            settings: see the class.
+            protocol, flip, scales, multi_person, smooth, max_people, min_score: see the class.
 
         Returns:
             `PosePredictor`.
@@ -103,7 +139,17 @@ class PosePredictor:
             source, refine = registry.DEFAULT, refine or registry.DEFAULT_REFINE
         network = runtime.load(source, weights=weights, skeleton=skeleton, input_size=input_size)
         second = None if refine is None else network if refine == source else runtime.load(refine)
-        return cls(network, refine=second, **settings)
+        return cls(
+            network,
+            refine=second,
+            protocol=protocol,
+            flip=flip,
+            scales=scales,
+            multi_person=multi_person,
+            smooth=smooth,
+            max_people=max_people,
+            min_score=min_score,
+        )
 
     def __call__(
         self, images: Image | Sequence[Image], boxes: np.ndarray | Sequence[np.ndarray] | None = None
@@ -166,9 +212,53 @@ class PosePredictor:
             except (ImageError, OSError) as error:
                 yield FileResult(path, None, str(error))
 
-    def video(self, source: str | Path | int, **options: object) -> VideoReport:
-        """People in every frame of a video file or camera; options as of `prediction.video.process`."""
-        return process(self.network, self.settings, source, refine=self.refine, **options)
+    @suggests_keywords
+    def video(
+        self,
+        source: str | Path | int,
+        *,
+        output: str | Path | None = None,
+        poses: str | Path | None = None,
+        smooth: bool = False,
+        track: bool = False,
+        threshold: float = 0.2,
+        max_frames: int | None = None,
+        on_frame: Callable[[int, np.ndarray, Poses], None] | None = None,
+        progress: bool = True,
+    ) -> VideoReport:
+        """People in every frame of a video.
+
+        Args:
+            source: path of a video file, or number of a camera.
+            output: path or None. Where to write the video with people drawn in it.
+            poses: path or None. Where to write the people: a line of JSON per frame.
+            smooth: bool. Whether to smooth coordinates over time; tracks too.
+            track: bool. Whether to give persons identities.
+            threshold: float. Joints with a score below it are not drawn.
+            max_frames: int or None. Stop after so many frames.
+            on_frame: callable or None. Called with frame number, RGB frame and `Poses`.
+            progress: bool. Whether to show a progress bar.
+
+        Returns:
+            `VideoReport`; more of it stands at `keras_ehrnet.prediction.video.process`.
+
+        Raises:
+            VideoError: if the video cannot be opened, or the output cannot be written.
+        """
+        return process(
+            self.network,
+            self.settings,
+            source,
+            output=output,
+            poses=poses,
+            smooth=smooth,
+            track=track,
+            threshold=threshold,
+            max_frames=max_frames,
+            on_frame=on_frame,
+            progress=progress,
+            refine=self.refine,
+        )
 
     def __repr__(self) -> str:
         height, width = self.network.input_size

@@ -23,6 +23,7 @@ from keras_ehrnet.prediction.tracking import Smoother, Tracker
 from keras_ehrnet.runtime.network import Network
 from keras_ehrnet.support.errors import VideoError
 from keras_ehrnet.support.files import partial_path, settle
+from keras_ehrnet.support.messages import suggests_keywords
 from keras_ehrnet.support.terminal import progress_bar
 
 QUEUE_LENGTH = 8
@@ -74,6 +75,7 @@ def is_video(source: object) -> bool:
     return named and not Path(source).is_dir()
 
 
+@suggests_keywords
 def process(
     network: Network,
     settings: Settings,

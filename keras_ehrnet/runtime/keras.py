@@ -40,34 +40,27 @@ class KerasNetwork:
         license: str | None = None,
         min_score: float = 0.0,
     ) -> None:
-        outputs = model.output if isinstance(model.output, dict) else {}
-        heatmaps = outputs.get("heatmaps", outputs.get("heatmaps_4"))
-        if heatmaps is None:
-            raise ValueError(
-                "A pose network has an output named 'heatmaps' or 'heatmaps_4'. "
-                f"Received: model {model.name!r} with outputs {sorted(outputs) or model.output_names}"
-            )
+        num_keypoints = _num_keypoints(model)
         self.model = model
         self.decode = "none"
         self.license = license
         self.min_score = min_score
         self.name = model.name
-        self.family = family_of(outputs)
+        self.family = family_of(model.output)
         self.multi_person = not FAMILIES[self.family].top_down
         if not any(layer.name == "preprocessing" for layer in model.layers):
             raise ValueError(
                 "A predictor passes RGB in [0, 255], which the model must normalize itself: build it with "
                 f"include_preprocessing=True. Received: model {model.name!r}"
             )
-        self.skeleton = skeleton or _guessed_skeleton(model, heatmaps.shape[-1])
-        if self.skeleton.num_joints != heatmaps.shape[-1]:
+        self.skeleton = skeleton or _guessed_skeleton(model, num_keypoints)
+        if self.skeleton.num_joints != num_keypoints:
             raise ValueError(
-                f"Model {model.name!r} has {heatmaps.shape[-1]} keypoints. "
+                f"Model {model.name!r} has {num_keypoints} keypoints. "
                 f"Received: skeleton {self.skeleton.name!r} with {self.skeleton.num_joints}"
             )
-        own_size = tuple(model.input_shape[1:3])
-        self.any_size = own_size == (None, None)
-        self.input_size = usual_input_size(model) if input_size is None else _checked_size(model, input_size)
+        self.any_size = tuple(model.input_shape[1:3]) == (None, None)
+        self.input_size = checked_size(model, input_size)
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
         outputs = self.model.predict_on_batch(images)
@@ -82,7 +75,30 @@ STRIDES = {"efficienthrnet": 32, "efficientpose": 8, "efficientpose_nas": 16}
 """What input sizes must be multiples of."""
 
 
-def _checked_size(model: keras.Model, input_size: tuple[int, int]) -> tuple[int, int]:
+def _num_keypoints(model: keras.Model) -> int:
+    outputs = model.output if isinstance(model.output, dict) else {}
+    heatmaps = outputs.get("heatmaps", outputs.get("heatmaps_4"))
+    if heatmaps is None:
+        raise ValueError(
+            "A pose network has an output named 'heatmaps' or 'heatmaps_4'. "
+            f"Received: model {model.name!r} with outputs {sorted(outputs) or model.output_names}"
+        )
+    return heatmaps.shape[-1]
+
+
+def checked_size(model: keras.Model, input_size: tuple[int, int] | None = None) -> tuple[int, int]:
+    """The (height, width) in pixels that a pose network is to be used at.
+
+    Args:
+        model: `keras.Model`, from one of this package's builders.
+        input_size: tuple (height, width), or None for the model's own, or its paper's.
+
+    Raises:
+        ValueError: if the model gives no heatmaps, does not take the size, or no size is known.
+    """
+    _num_keypoints(model)
+    if input_size is None:
+        return usual_input_size(model)
     own, stride = tuple(model.input_shape[1:3]), STRIDES[family_of(model.output)]
     size = tuple(input_size) if isinstance(input_size, (tuple, list)) else ()
     if len(size) != 2 or not all(hasattr(side, "__index__") and side > 0 and side % stride == 0 for side in size):

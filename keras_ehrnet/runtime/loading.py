@@ -16,7 +16,7 @@ from keras_ehrnet.runtime.litert import TFLiteNetwork
 from keras_ehrnet.runtime.network import Network
 from keras_ehrnet.skeletons import SKELETONS, Skeleton
 from keras_ehrnet.support.errors import MetadataError, ModelError, reason
-from keras_ehrnet.support.messages import suggestion
+from keras_ehrnet.support.messages import suggestion, suggests_keywords
 from keras_ehrnet.weights import registry
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _EXPORTED = (".tflite", ".onnx")
 
 
+@suggests_keywords
 def load(
     source: str | Path | keras.Model,
     threads: int | None = None,
@@ -98,7 +99,8 @@ def load_keras(
         model, about = _read(Path(source))
     if weights is not None:
         weights_module.load(model, weights)
-        about = _about_weights(weights) or about
+        known = _about_weights(weights)
+        about = (known and replace(known, input_size=known.input_size or about.input_size)) or about
     any_size = None in model.input_shape[1:3]
     return KerasNetwork(
         model,
@@ -191,7 +193,7 @@ def _named(name: str, weights: object, skeleton: Skeleton | None) -> tuple[keras
         )
     model = variant(name if entry is None else entry.model)
     about = _about_weights(name if weights is None else weights) or _About(model.skeleton)
-    return model.build_for(skeleton or about.skeleton), replace(about, input_size=about.input_size or model.input_size)
+    return model.build_for(skeleton or about.skeleton), replace(about, input_size=model.input_size)
 
 
 def _read(path: Path) -> tuple[keras.Model, _About]:

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+from functools import wraps
+from inspect import signature
 from numbers import Real
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _EXTRAS = {"onnx": "onnx", "onnxruntime": "onnx", "torch": "torch", "jax": "jax"}
 """Packages by the extra that installs them; everything else that may be missing is for building, with TensorFlow."""
@@ -67,6 +73,34 @@ def suggestion(received: object, valid: Iterable[object]) -> str:
     listed = f"Valid: {', '.join(repr(value) for value in valid)}."
     near = _nearest(received, valid)
     return listed if near is None else f"Did you mean {near!r}? {listed}"
+
+
+def suggests_keywords(function: Callable[P, T]) -> Callable[P, T]:
+    """A decorator: whoever mistypes a keyword is told the one that was meant.
+
+    Raises:
+        TypeError: from the decorated function, for a keyword that it does not have.
+
+    Example:
+        >>> from keras_ehrnet.support.messages import suggests_keywords
+        >>> @suggests_keywords
+        ... def find(image, *, max_people=30): ...
+        >>> find(None, max_poeple=1)
+        Traceback (most recent call last):
+        TypeError: find() has no such option. Did you mean 'max_people'? Valid: ... Received: max_poeple=1
+    """
+    parameters = signature(function).parameters.values()
+    valid = [one.name for one in parameters if one.name not in ("self", "cls")]
+
+    @wraps(function)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> T:
+        for name, value in kwargs.items():
+            if name not in valid:
+                called = function.__qualname__
+                raise TypeError(f"{called}() has no such option. {suggestion(name, valid)} Received: {name}={value!r}")
+        return function(*args, **kwargs)
+
+    return checked
 
 
 def _nearest(received: object, valid: list[object]) -> object | None:

@@ -15,11 +15,12 @@ from keras_ehrnet.weights import download, formats, layouts
 from keras_ehrnet.weights.download import fetch, home
 from keras_ehrnet.weights.formats import WeightsError
 from keras_ehrnet.weights.registry import DEFAULT, DEFAULT_REFINE, REGISTRY, Entry, entry, packaged
+from keras_ehrnet.weights.saving import write_keras
 
 if TYPE_CHECKING:
     import keras
 
-    from keras_ehrnet.skeletons import Skeleton
+    from keras_ehrnet.metadata import Metadata
 
 __all__ = [
     "DEFAULT",
@@ -69,7 +70,7 @@ def load(model: keras.Model, source: str | Path | Mapping[str, Any]) -> keras.Mo
 
 
 def convert(
-    model: keras.Model, source: str | Path | Mapping[str, Any], path: str | Path, skeleton: Skeleton | None = None
+    model: keras.Model, source: str | Path | Mapping[str, Any], path: str | Path, metadata: Metadata | None = None
 ) -> Path:
     """Loads published weights into a model and saves it in our formats.
 
@@ -77,7 +78,7 @@ def convert(
         model: `keras.Model`, from one of this package's builders.
         source: what `load` takes.
         path: where to write. `.weights.h5` for the weights alone, `.keras` for the whole model.
-        skeleton: `Skeleton` that a `.keras` file names as its own, or None.
+        metadata: `Metadata` that a `.keras` file is to tell, such as its skeleton, or None.
 
     Returns:
         Path of the file, which is written whole or not at all.
@@ -92,9 +93,7 @@ def convert(
     load(model, source)
     try:
         if suffix == ".keras":
-            from keras_ehrnet.models.saving import save
-
-            return save(model, path, skeleton)
+            return write_keras(model, path, metadata)
         with writing(path), replacing(path) as partial:
             model.save_weights(partial)
     except OSError as error:

@@ -17,7 +17,7 @@ from keras_ehrnet.metadata import Input, Metadata, Output, append
 from keras_ehrnet.runtime.litert import Interpreter, TFLiteNetwork
 from keras_ehrnet.skeletons import Skeleton
 from keras_ehrnet.support.files import write_file
-from keras_ehrnet.support.messages import suggestion
+from keras_ehrnet.support.messages import suggestion, suggests_keywords
 from keras_ehrnet.support.terminal import progress_bar
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ LAYOUTS: dict[tuple[str, str], str] = {
 """How to read the output of models that decode by themselves, by family and `decode`; with `multi_person`, `PEOPLE`."""
 
 
+@suggests_keywords
 def tflite(
     source: str | Path | keras.Model,
     path: str | Path,

@@ -28,22 +28,20 @@ class Precision:
     Args:
         description: str. For people who choose.
         needs_calibration: bool. Whether ranges of activations must be measured on images.
-        weight_bits: int. Bits per weight.
     """
 
     description: str
     needs_calibration: bool
-    weight_bits: int
 
 
 PRECISIONS: dict[str, Precision] = {
-    "float32": Precision("as trained: the reference", False, 32),
-    "float16": Precision("half the size; computes in float32 on CPUs, in float16 on GPUs", False, 16),
-    "dynamic": Precision("a quarter of the size: 8-bit weights, activations quantized as they come", False, 8),
+    "float32": Precision("as trained: the reference", False),
+    "float16": Precision("half the size; computes in float32 on CPUs, in float16 on GPUs", False),
+    "dynamic": Precision("a quarter of the size: 8-bit weights, activations quantized as they come", False),
     "int8": Precision(
-        "a quarter to half of the size, fastest: 8-bit weights and activations, but for an uneven beginning", True, 8
+        "a quarter to half of the size, fastest: 8-bit weights and activations, but for an uneven beginning", True
     ),
-    "int16x8": Precision("a quarter of the size: 8-bit weights, 16-bit activations; accurate, slow on CPUs", True, 8),
+    "int16x8": Precision("a quarter of the size: 8-bit weights, 16-bit activations; accurate, slow on CPUs", True),
 }
 
 

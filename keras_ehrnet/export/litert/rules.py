@@ -25,7 +25,7 @@ from keras_ehrnet.export.rewrite import (
     rewrite,
 )
 from keras_ehrnet.models.efficientpose import bilinear_kernel
-from keras_ehrnet.runtime.keras import KerasNetwork
+from keras_ehrnet.runtime.keras import checked_size
 
 
 def static_model(model: keras.Model, input_size: tuple[int, int] | None = None, *, batch: int = 1) -> keras.Model:
@@ -55,7 +55,7 @@ def static_model(model: keras.Model, input_size: tuple[int, int] | None = None, 
         >>> static.output["heatmaps_2"].shape
         (1, 32, 48, 17)
     """
-    return rewrite(model, KerasNetwork(model, input_size=input_size).input_size, RULES, batch=batch)
+    return rewrite(model, checked_size(model, input_size), RULES, batch=batch)
 
 
 class DepthToSpace(layers.Layer):

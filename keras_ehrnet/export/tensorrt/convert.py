@@ -20,8 +20,9 @@ from keras_ehrnet.export.saved_model_folder import (
 )
 from keras_ehrnet.export.tensorrt.check import MINIMUM_SEGMENT_SIZE, Report, check
 from keras_ehrnet.metadata import Metadata
+from keras_ehrnet.skeletons import Skeleton
 from keras_ehrnet.support.files import write_file
-from keras_ehrnet.support.messages import suggestion
+from keras_ehrnet.support.messages import suggestion, suggests_keywords
 
 if TYPE_CHECKING:
     import keras
@@ -58,16 +59,21 @@ PRECISIONS: dict[str, Precision] = {
 """Precisions by their names in this package."""
 
 
+@suggests_keywords
 def tftrt(
     source: str | Path | keras.Model,
     path: str | Path,
-    precision: str = "FP32",
+    precision: str = "float32",
     *,
+    weights: object = None,
+    skeleton: Skeleton | None = None,
+    input_size: tuple[int, int] | None = None,
+    batch: int = 1,
+    license: str | None = None,
     calibration: Any = None,
     calibration_images: int = 200,
     max_workspace_bytes: int = WORKSPACE_BYTES,
     minimum_segment_size: int = MINIMUM_SEGMENT_SIZE,
-    **options: object,
 ) -> Path:
     """Writes a SavedModel whose network is a TensorRT engine, built for the GPU of this machine.
 
@@ -78,13 +84,14 @@ def tftrt(
         source: folder of a SavedModel of this package, or what `keras_ehrnet.export.saved_model` takes, which then
             makes one first.
         path: str or Path of the folder to write. A SavedModel that is there is replaced, anything else is not.
-        precision: str. `"FP32"`, `"FP16"` or `"INT8"`; or `"float32"`, `"float16"`, `"int8"`.
+        precision: str. `"float32"`, `"float16"` or `"int8"`; or, as TF-TRT spells them, `"FP32"`, `"FP16"`, `"INT8"`.
+        weights, skeleton, input_size, batch, license: as of `keras_ehrnet.export.saved_model`, where the source is no
+            SavedModel yet.
         calibration: folder or pattern of images, a `keras_ehrnet.data.Dataset`, or an iterable of paths or RGB arrays,
             such as the model will see; for INT8. They are fitted into the input as prediction does it.
         calibration_images: int. At most so many of them, spread evenly.
         max_workspace_bytes: int. Memory that TensorRT may use while it builds and runs.
         minimum_segment_size: int. Smaller parts of the graph stay with TensorFlow.
-        options: keyword arguments of `keras_ehrnet.export.saved_model`, where the source is no SavedModel yet.
 
     Returns:
         Path of the folder.
@@ -96,7 +103,7 @@ def tftrt(
 
     Example:
         >>> from keras_ehrnet.export.tensorrt.convert import tftrt
-        >>> tftrt("efficientpose-rt", "efficientpose-rt-fp16", "FP16")  # doctest: +SKIP
+        >>> tftrt("efficientpose-rt", "efficientpose-rt-fp16", "float16")  # doctest: +SKIP
         PosixPath('efficientpose-rt-fp16')
     """
     name = _precision_name(precision)
@@ -107,6 +114,7 @@ def tftrt(
         )
     converter_class = _converter_class()
     target = Path(path)
+    options = {"weights": weights, "skeleton": skeleton, "input_size": input_size, "batch": batch, "license": license}
     with _as_saved_model(source, options) as folder:
         shape, metadata = _input_shape(folder), _metadata(folder)
         converter = _made(converter_class, converter_arguments(folder, name, max_workspace_bytes, minimum_segment_size))
@@ -183,8 +191,9 @@ def _made(converter_class: type, arguments: dict[str, object]) -> Any:
 def _as_saved_model(source: Any, options: dict[str, object]) -> Iterator[Path]:
     """The folder of a SavedModel: the given one, or one that is made for the time being."""
     if isinstance(source, (str, Path)) and is_saved_model(Path(source)):
-        if options:
-            raise ValueError(f"A SavedModel is converted as it is. Received: {', '.join(sorted(options))}")
+        given = [name for name, value in options.items() if value != (1 if name == "batch" else None)]
+        if given:
+            raise ValueError(f"A SavedModel is converted as it is. Received: {', '.join(sorted(given))}")
         yield Path(source)
         return
     with tempfile.TemporaryDirectory() as folder:
