@@ -186,7 +186,7 @@ def accuracy(options: argparse.Namespace) -> None:
             )
         first = None
         for title, make in networks.items():
-            scores = evaluation.lspet(PosePredictor(make()), options.data, limit=options.limit, progress=False)
+            scores = evaluation.lspet(PosePredictor(make()), None, options.data, limit=options.limit, progress=False)
             mean = float(scores.mean[0])
             first = mean if first is None else first
             console.print(f"{name} {title}: {100 * mean:.2f}")

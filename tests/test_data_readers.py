@@ -242,3 +242,9 @@ def test_person_shapes() -> None:
     assert len(Dataset("none", COCO_17, (sample,))) == 1
     with pytest.raises(ValueError, match=r"annotated size \(4, 5\)\. Received: an image of \(5, 4\)"):
         replace(sample, image_size=(4, 5)).read()
+
+
+def test_a_folder_in_the_place_of_annotations(tmp_path):
+    for read in (read_coco, read_mpii, read_lspet):
+        with pytest.raises(ValueError, match="a file, images a folder. Received: the folder"):
+            read(tmp_path, tmp_path / "a.json")

@@ -35,12 +35,12 @@ def test_goes_on_where_it_stopped(reference, predictor, tmp_path):
 
     counting = Counting(predictor.network)
     with pytest.raises(InterruptedRunError):
-        evaluation.lspet(counting, annotations, output=tmp_path, limit=10, progress=False)
+        evaluation.lspet(counting, None, annotations, output=tmp_path, limit=10, progress=False)
     journal = tmp_path / "journal.jsonl"
     journal.write_text(journal.read_text()[:-9])  # the power went in the middle of a line
-    resumed = evaluation.lspet(counting, annotations, output=tmp_path, limit=10, progress=False)
+    resumed = evaluation.lspet(counting, None, annotations, output=tmp_path, limit=10, progress=False)
     assert len(calls) == 7 + 5
-    whole = evaluation.lspet(predictor, annotations, limit=10, progress=False)
+    whole = evaluation.lspet(predictor, None, annotations, limit=10, progress=False)
     assert resumed.to_dict() == whole.to_dict()
     assert json.loads((tmp_path / "scores.json").read_text()) == whole.to_dict()
     assert len(json.loads((tmp_path / "results.json").read_text())) == 10
@@ -48,18 +48,18 @@ def test_goes_on_where_it_stopped(reference, predictor, tmp_path):
 
 def test_folder_of_another_evaluation_is_refused(reference, predictor, tmp_path):
     annotations = reference / "data/lspet/val.json"
-    evaluation.lspet(predictor, annotations, output=tmp_path, limit=1, progress=False)
+    evaluation.lspet(predictor, None, annotations, output=tmp_path, limit=1, progress=False)
     flipping = ke.PosePredictor(predictor.network, flip=True)
     with pytest.raises(ValueError, match="holds another evaluation"):
-        evaluation.lspet(flipping, annotations, output=tmp_path, limit=1, progress=False)
+        evaluation.lspet(flipping, None, annotations, output=tmp_path, limit=1, progress=False)
 
 
 def test_other_weights_are_another_evaluation(reference, predictor, tmp_path):
     annotations = reference / "data/lspet/val.json"
-    evaluation.lspet(predictor, annotations, output=tmp_path, limit=1, progress=False)
+    evaluation.lspet(predictor, None, annotations, output=tmp_path, limit=1, progress=False)
     untrained = ke.PosePredictor(ke.EfficientPose("RT"))
     with pytest.raises(ValueError, match="holds another evaluation"):
-        evaluation.lspet(untrained, annotations, output=tmp_path, limit=1, progress=False)
+        evaluation.lspet(untrained, None, annotations, output=tmp_path, limit=1, progress=False)
 
 
 def test_unreadable_image_counts_as_empty_and_is_told(reference, tmp_path):
@@ -77,11 +77,11 @@ def test_unreadable_image_counts_as_empty_and_is_told(reference, tmp_path):
 
 def test_damaged_journal_names_the_line(reference, predictor, tmp_path):
     annotations = reference / "data/lspet/val.json"
-    evaluation.lspet(predictor, annotations, output=tmp_path, limit=2, progress=False)
+    evaluation.lspet(predictor, None, annotations, output=tmp_path, limit=2, progress=False)
     lines = (tmp_path / "journal.jsonl").read_text().splitlines()
     (tmp_path / "journal.jsonl").write_text("\n".join([lines[0], "damaged", lines[2]]) + "\n")
     with pytest.raises(ValueError, match="damaged in line 2"):
-        evaluation.lspet(predictor, annotations, output=tmp_path, limit=2, progress=False)
+        evaluation.lspet(predictor, None, annotations, output=tmp_path, limit=2, progress=False)
 
 
 def test_skeletons_must_fit(reference, predictor):
@@ -136,7 +136,7 @@ def test_coco_results_are_in_the_official_format(reference, tmp_path):
 
 def test_published_weights_on_sport(reference, predictor):
     """Gymnasts upside down are not what the published model was trained on: it is known to reach about 26 %."""
-    scores = evaluation.lspet(predictor, reference / "data/lspet/val.json", limit=150, progress=False)
+    scores = evaluation.lspet(predictor, None, reference / "data/lspet/val.json", limit=150, progress=False)
     assert 0.18 < scores.mean[0] < 0.36
 
 

@@ -62,7 +62,7 @@ def test_lsp_points(reference):
     annotations = reference / "data/lspet/val.json"
     dataset = read_lspet(annotations)
     predictor = OraclePredictor(dataset, "efficientpose", (224, 224), any_size=False)
-    scores = evaluation.lspet(predictor, annotations, progress=False)
+    scores = evaluation.lspet(predictor, None, annotations, progress=False)
     assert scores.joint_names == skeletons.LSP_14.joint_names
     print(scores.rows())
     assert scores.mean[0] >= 0.99

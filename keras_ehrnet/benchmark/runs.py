@@ -154,7 +154,7 @@ class Data:
 
         if self.images is not None and self.is_coco:
             return evaluation.coco(predictor, self.images, self.annotations, limit=self.limit, progress=False).ap
-        scores = evaluation.lspet(predictor, self.annotations, images=self.images, limit=self.limit, progress=False)
+        scores = evaluation.lspet(predictor, self.images, self.annotations, limit=self.limit, progress=False)
         return float(scores.mean[list(scores.thresholds).index(0.2)])
 
     @cached_property

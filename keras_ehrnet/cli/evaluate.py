@@ -89,8 +89,8 @@ def evaluate_mpii(
 
 @evaluate_app.command("lspet")
 def evaluate_lspet(
+    images: Annotated[Path, typer.Argument(help="Zip archive or folder of the images.")],
     annotations: Annotated[Path, typer.Argument(help="JSON of images.")],
-    images: Annotated[Path | None, typer.Option(help="Archive or folder; default: the archive beside.")] = None,
     model: ModelOption = "efficientpose-rt",
     weights: WeightsOption = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for results; resumes there.")] = None,
@@ -102,7 +102,7 @@ def evaluate_lspet(
 
     predictor = _evaluated(model, weights, None, flip, "1")
     with _told_problems() as problems:
-        scores = evaluation.lspet(predictor, annotations, images=images, output=output, limit=limit)
+        scores = evaluation.lspet(predictor, images, annotations, output=output, limit=limit)
     title = f"{predictor.network.name}, {scores.persons} persons ({scores.left_out} without torso left out)"
     print_rows(title, scores.rows())
     _fail_after(problems)

@@ -25,6 +25,8 @@ def load_json(path: str | os.PathLike, kind: type) -> Any:
         content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise FileNotFoundError(f"There is no such annotation file. Received: {path}") from None
+    except IsADirectoryError:
+        raise AnnotationError(f"Annotations are a file, images a folder. Received: the folder {path}") from None
     except PermissionError:
         raise
     except (ValueError, OSError, RecursionError, MemoryError) as error:  # ValueError: numbers of thousands of digits.

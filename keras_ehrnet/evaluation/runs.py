@@ -117,9 +117,9 @@ def mpii(
 @suggests_keywords
 def lspet(
     predictor: PosePredictor,
+    images: PathLike | None,
     annotations: PathLike,
     *,
-    images: PathLike | None = None,
     output: PathLike | None = None,
     limit: int | None = None,
     threshold: float = 0.2,
@@ -129,8 +129,8 @@ def lspet(
 
     Args:
         predictor: `PosePredictor`; joints that its skeleton lacks are not measured.
+        images: zip archive or folder; None for the archive beside the annotations.
         annotations: JSON of images.
-        images: zip archive or folder; by default the archive beside the annotations.
         output: folder or None. Receives `results.json` and `scores.json`; serves to go on after an interruption.
         limit: int or None. Only so many images.
         threshold: float. Part of the torso's length.

@@ -117,8 +117,8 @@ def _mpii_scores(predictor: PosePredictor, images: str, annotations: str, recipe
 
 
 def _lspet_scores(predictor: PosePredictor, images: str | None, annotations: str, recipe: Recipe) -> Figures:
-    options = {"images": images, "limit": recipe.evaluation.limit, "progress": False}
-    return _shares(evaluation.lspet(predictor, annotations, **options))
+    options = {"limit": recipe.evaluation.limit, "progress": False}
+    return _shares(evaluation.lspet(predictor, images, annotations, **options))
 
 
 def _shares(scores: Any) -> Figures:
