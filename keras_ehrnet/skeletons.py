@@ -13,6 +13,9 @@ from difflib import get_close_matches
 from functools import cached_property
 from typing import Any
 
+DEFAULT_SIGMA = 0.08
+"""OKS constant of joints for which none was published; about the mean of COCO's."""
+
 
 @dataclass(frozen=True)
 class Skeleton:
@@ -73,6 +76,11 @@ class Skeleton:
     def num_joints(self) -> int:
         """Number of joints, K."""
         return len(self.joint_names)
+
+    @property
+    def oks_sigmas(self) -> tuple[float, ...]:
+        """The joints' constants of OKS: `sigmas`, or `DEFAULT_SIGMA` for each where there are none."""
+        return self.sigmas or (DEFAULT_SIGMA,) * self.num_joints
 
     @cached_property
     def flip_permutation(self) -> tuple[int, ...]:

@@ -111,7 +111,7 @@ def test_annotations_are_checked_before_any_image(reference, tmp_path):
     person = content["categories"][0]
     predictor = ke.PosePredictor(ke.EfficientPoseNAS("A"))
     for categories, message in (
-        ([{**person, "keypoints": [*person["keypoints"][:-1], "tail"]}], "must have the joints of 'coco_17'"),
+        ([{**person, "keypoints": [*person["keypoints"][:-1], "tail"]}], "is scored with the joints of 'person'"),
         ([{**person, "name": "x"}, {**person, "id": 2, "name": "y"}], "one of them must be called 'person'"),
     ):
         (tmp_path / "own.json").write_text(json.dumps({**content, "categories": categories}))

@@ -19,10 +19,11 @@ from tiny import EPOCHS, STEPS
 from keras_ehrnet import PosePredictor, metadata, training
 from keras_ehrnet.data import synthetic
 from keras_ehrnet.models.variants import VARIANTS
+from keras_ehrnet.skeletons import COCO_17
 from keras_ehrnet.training import recipe as recipes
 from keras_ehrnet.training.callbacks import Table
 from keras_ehrnet.training.checkpoints import Checkpoints
-from keras_ehrnet.training.examples import annotated_skeleton, make_examples
+from keras_ehrnet.training.examples import make_examples
 from keras_ehrnet.training.model import build_losses, compiled_model
 
 
@@ -262,26 +263,28 @@ def test_what_fits_is_taken_from_a_model_of_another_skeleton(tmp_path, capsys):
     source = recipe.variant.build(num_keypoints=16, input_shape=(64, 64, 3))
     source.save(tmp_path / "mpii.keras")
     model = replace(recipe.model, weights=str(tmp_path / "mpii.keras"), transfer="fitting")
-    network, _ = training.compiled_model(replace(recipe, model=model), 1, recipe.skeleton)
+    network, _ = training.compiled_model(replace(recipe, model=model), 1)
     assert "2 left as they were" in capsys.readouterr().out
     taken = [np.array_equal(here, there) for here, there in zip(network.weights, source.weights, strict=True)]
     assert taken.count(False) <= 2
     with pytest.raises(ValueError, match="does not fit"):
-        training.compiled_model(replace(recipe, model=replace(model, transfer="whole")), 1, recipe.skeleton)
+        training.compiled_model(replace(recipe, model=replace(model, transfer="whole")), 1)
 
 
 @pytest.mark.parametrize(("kind", "ignored"), [("coco", False), ("lspet", True), ("synthetic", False)])
 def test_joints_that_a_data_set_does_not_know_are_ignored(tmp_path, kind, ignored):
-    data = {"kind": kind, "annotations": "some.json", "images": "images"}
-    chosen = tiny.recipe(tmp_path, model={"name": "h-4"}, data=data)
-    _, model = compiled_model(chosen, 1, annotated_skeleton(chosen))
+    annotations = tmp_path / "people.json"
+    annotations.write_text(json.dumps({"categories": [{"id": 1, "keypoints": COCO_17.joint_names}]}))
+    data = {"kind": kind, "annotations": str(annotations), "images": "images"}
+    chosen = tiny.recipe(tmp_path, model={"name": "h-4", "skeleton": "coco_17"}, data=data)
+    _, model = compiled_model(chosen, 1)
     assert model.loss["heatmaps_2"].ignore_unlabelled is ignored
 
 
 def test_the_first_step_makes_no_variables(tmp_path):
     """TensorFlow would trace it twice."""
     chosen = tiny.recipe(tmp_path, model={"name": "efficientpose-rt", "skeleton": "mpii_16", "input_size": [64, 64]})
-    _, model = compiled_model(chosen, 1, annotated_skeleton(chosen))
+    _, model = compiled_model(chosen, 1)
     assert [metric.name for metric in model.metrics] == ["loss"]
     build_losses(model, make_examples(chosen))
     assert {metric.name for metric in model.metrics} == {"loss", *(f"{name}_loss" for name in model.output)}

@@ -87,7 +87,7 @@ def test_its_weights_start_the_backbone_of_a_pose_network(trained, capsys):
             "data": {"kind": "synthetic"},
         }
     )
-    network, _ = training.compiled_model(recipe, 1, recipe.skeleton)
+    network, _ = training.compiled_model(recipe, 1)
     assert "left as they were" in capsys.readouterr().out
     backbone = [layer for layer in network.layers if layer.name.startswith(("stem", "block"))]
     taken = [layer for layer in backbone if layer.weights]

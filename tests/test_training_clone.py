@@ -42,7 +42,7 @@ def step(name: str, is_lean: bool, monkeypatch, frozen: bool = False) -> tuple[f
         if name == "h-4":
             model_recipe["drop_rate"] = 0.0
         recipe = recipes.from_dict({"model": model_recipe, "data": {"kind": "synthetic"}})
-        network, model = compiled_model(recipe, 10, recipe.skeleton)
+        network, model = compiled_model(recipe, 10)
     images, joints, masks = batch(4, 64)
     truth, weights = dict.fromkeys(model.output, joints), dict.fromkeys(model.output, masks)
     with tf.GradientTape() as tape:

@@ -1,13 +1,12 @@
 """A network that is built and compiled in moments, for tests of everything around networks.
 
-As a script it is `training/train.py`, which then knows this network too; or, with several recipes, it trains one after
+As a script it is `keras-ehrnet train`, which then knows this network too; or, with several recipes, it trains one after
 the other, on two processor devices.
 """
 
 from __future__ import annotations
 
 import os
-import runpy
 import socket
 import subprocess
 import sys
@@ -71,7 +70,7 @@ def recipe(folder: Path, **sections: Any) -> recipes.Recipe:
 
 
 def start(*arguments: Any, backend: str, cwd: Path = ROOT) -> subprocess.Popen:
-    """`training/train.py` in a process of its own."""
+    """`keras-ehrnet train` in a process of its own."""
     cwd.mkdir(exist_ok=True)
     settings = {"KERAS_BACKEND": backend, "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, __file__, *map(str, arguments)]
@@ -105,4 +104,6 @@ if __name__ == "__main__":
         for path in sys.argv[1:]:
             training.train(recipes.read(path))
     else:
-        runpy.run_path(str(ROOT / "training/train.py"), run_name="__main__")
+        from keras_ehrnet.cli import main
+
+        main(["train", *sys.argv[1:]])

@@ -3,7 +3,7 @@
     python training/benchmark_step.py [--model h-4] [--batch 8] [--cores 2] [--steps 8] [--only tensorflow] ...
     python training/benchmark_step.py --model efficientpose-rt --batch 16 --only stock tensorflow --operations
 
-A step is what `training/train.py` runs: ground truth rendered from joints, forward and backward pass, Adam with the
+A step is what `keras-ehrnet train` runs: ground truth rendered from joints, forward and backward pass, Adam with the
 paper's weight decay. Every way has a process of its own, which also gives its peak memory. Beside them stands NumPy's
 product of 2048x2048 matrices on the same cores, taken before and after each, to compare machines by.
 """
@@ -88,7 +88,7 @@ def measure(
         from keras_ehrnet.training import model as models
 
         models.training_clone = lambda network, freeze_statistics: network
-    _, model = training.compiled_model(recipe, 1000, recipe.skeleton)
+    _, model = training.compiled_model(recipe, 1000)
     people = 1 if recipe.top_down else recipe.data.max_people
     images, joints, mask = _batch(recipe.input_size, recipe.skeleton.num_joints, batch_size, people)
     names = list(model.output)

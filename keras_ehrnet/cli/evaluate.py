@@ -24,6 +24,7 @@ from keras_ehrnet.cli.common import (
     numbers,
     print_rows,
 )
+from keras_ehrnet.skeletons import DEFAULT_SIGMA
 from keras_ehrnet.support.terminal import complain
 
 if TYPE_CHECKING:
@@ -47,6 +48,9 @@ def evaluate_coco(
     boxes: Annotated[
         bool | None, typer.Option("--boxes/--no-boxes", help="Give the annotated boxes; default: as the model needs.")
     ] = None,
+    category: Annotated[
+        str | None, typer.Option("--category", help="Name or id of the category, where several have keypoints.")
+    ] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only so many images.")] = None,
     fps: Annotated[float | None, typer.Option("--fps", help="With --watts: the paper's AP x FPS / watt.")] = None,
     watts: Annotated[float | None, typer.Option("--watts", help="Power drawn while running.")] = None,
@@ -58,8 +62,12 @@ def evaluate_coco(
         raise ValueError("--fps and --watts go together.")
     predictor = _evaluated(model, weights, protocol, flip, scales, refine, multi_person)
     with _told_problems() as problems:
-        scores = evaluation.coco(predictor, images, annotations, boxes=boxes, output=output, limit=limit)
+        scores = evaluation.coco(
+            predictor, images, annotations, boxes=boxes, category=category, output=output, limit=limit
+        )
     print_rows(f"{predictor.network.name} on {scores.images} images, {scores.persons} persons", scores.rows())
+    if predictor.network.skeleton.sigmas is None:
+        make_console().print(f"OKS with a constant of {DEFAULT_SIGMA} for every joint: none was published for them.")
     if fps is not None and watts is not None:
         figure = evaluation.efficiency(100 * scores.ap, fps, watts)
         make_console().print(f"AP x FPS / watt: {figure:.1f}")

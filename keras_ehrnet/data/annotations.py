@@ -213,7 +213,18 @@ class Dataset:
             return replace(person, joints=map_joints(person.joints, self.skeleton, skeleton, stand_ins))
 
         samples = (replace(sample, persons=tuple(map(mapped, sample.persons))) for sample in self.samples)
-        return replace(self, skeleton=skeleton, samples=tuple(samples))
+        return replace(self, skeleton=skeleton, samples=tuple(samples), problems=self._unmapped(skeleton))
+
+    def _unmapped(self, skeleton: Skeleton) -> dict[str, tuple[str, ...]]:
+        """The problems, with the joints that only one of both skeletons has."""
+        sources = self.skeleton.mapping_to(skeleton)
+        lost = tuple(name for joint, name in enumerate(self.skeleton.joint_names) if joint not in sources)
+        absent = tuple(name for name, joint in zip(skeleton.joint_names, sources, strict=True) if joint is None)
+        told = {
+            f"joints that {skeleton.name!r} has not, left out": lost,
+            f"joints of {skeleton.name!r} that nobody has labelled": absent,
+        }
+        return {**self.problems, **{what: names for what, names in told.items() if names}}
 
     def report(self, examples: int = 5) -> str:
         """What was corrected or left out while reading, one line for each kind, with the first few places."""
@@ -319,7 +330,7 @@ def clean_joints(joints: np.ndarray, sizes: np.ndarray | None, places: Sequence[
     if sizes is not None:
         outside = labelled & ((xy < 0) | (xy > sizes[:, None])).any(axis=-1)
         labelled = labelled & ~outside
-        problems.add("joints outside the image, taken as unlabelled", [places[int(i)] for i in np.nonzero(outside)[0]])
+        problems.add("joints outside the image, taken as unlabelled", [places[i] for i in np.nonzero(outside)[0]])
     return np.where(labelled[..., None], joints, 0).astype(np.float32)
 
 

@@ -64,12 +64,15 @@ class CocoContent:
 
 
 @reads(AnnotationError)
-def check_coco(annotations: str | os.PathLike | dict, skeleton: Skeleton | None = None) -> CocoContent:
+def check_coco(
+    annotations: str | os.PathLike | dict, skeleton: Skeleton | None = None, category: int | str | None = None
+) -> CocoContent:
     """Reads COCO annotations and checks that nothing is missing, doubled or dangling.
 
     Args:
         annotations: path of a JSON file, or its content.
         skeleton: `Skeleton`. What the joints are; by default what the file's category says.
+        category: name or id of the category to read, where several have keypoints; None: all of them.
 
     Returns:
         `CocoContent`.
@@ -81,7 +84,7 @@ def check_coco(annotations: str | os.PathLike | dict, skeleton: Skeleton | None 
     given = isinstance(annotations, dict)
     name = "annotations" if given else str(annotations)
     content = annotations if given else load_json(annotations, dict)
-    categories, file_skeleton = _categories(need(content, "categories", name, list), name)
+    categories, file_skeleton = _categories(need(content, "categories", name, list), name, category)
     skeleton = skeleton or file_skeleton
     images = need(content, "images", name, list)
     image_ids = Ids(
@@ -148,6 +151,7 @@ def read_coco(
     images: str | os.PathLike | None = None,
     *,
     skeleton: Skeleton | None = None,
+    category: int | str | None = None,
     skip_missing: bool = False,
 ) -> Dataset:
     """A data set from COCO's person keypoint annotations.
@@ -165,6 +169,7 @@ def read_coco(
         annotations: path of the JSON file.
         images: folder or zip archive with the image files; None where only the annotations are of interest.
         skeleton: `Skeleton`. What the joints are; by default what the file's category says.
+        category: name or id of the category to read, where several have keypoints; None: all of them.
         skip_missing: bool. Whether to leave out images whose file is missing, rather than to stop.
 
     Returns:
@@ -179,7 +184,7 @@ def read_coco(
         >>> dataset = read_coco("person_keypoints_val2017.json", "val2017")  # doctest: +SKIP
         >>> print(dataset.report())  # doctest: +SKIP
     """
-    content = check_coco(annotations, skeleton)
+    content = check_coco(annotations, skeleton, category)
     problems = Problems()
     problems.add("annotations of categories without keypoints, left out", content.skipped)
     for what, places in content.defaults.items():
@@ -243,7 +248,26 @@ def _entries(annotations: list, name: str) -> list[dict]:
     return entries
 
 
-def _categories(categories: list[dict], name: str) -> tuple[dict[int | str, dict], Skeleton]:
+@reads(AnnotationError)
+def category_skeleton(annotations: str | os.PathLike, category: int | str | None = None) -> Skeleton:
+    """The skeleton that the category of a COCO file describes, without a look at its people.
+
+    `keypoints` are the joints' names, `skeleton` the limbs (counted from 1 or from 0). No part of COCO's format, but
+    read: `flip_pairs`, which change places in a mirror, and `sigmas`, the joints' constants of OKS.
+
+    Args:
+        annotations: path of the JSON file.
+        category: name or id of the category, where several have keypoints.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        AnnotationError: if no category has keypoints, or they are not what they should be.
+    """
+    content = load_json(annotations, dict)
+    return _categories(need(content, "categories", str(annotations), list), str(annotations), category)[1]
+
+
+def _categories(categories: list[dict], name: str, chosen: int | str | None) -> tuple[dict[int | str, dict], Skeleton]:
     with_keypoints = {
         identity(category, "id", f"{name}: category {row}"): category
         for row, category in enumerate(categories)
@@ -251,12 +275,17 @@ def _categories(categories: list[dict], name: str) -> tuple[dict[int | str, dict
     }
     if not with_keypoints:
         raise AnnotationError(f"{name}: none of the 'categories' has 'keypoints'. Received: {plain(categories)}")
+    if chosen is not None:
+        with_keypoints = _chosen_category(with_keypoints, name, chosen)
     joint_names = {
         tuple(need(category, "keypoints", f"{name}: category {number}", list))
         for number, category in with_keypoints.items()
     }
     if len(joint_names) > 1:
-        raise AnnotationError(f"{name}: the 'categories' have different 'keypoints'. Received: {plain(joint_names)}")
+        raise AnnotationError(
+            f"{name}: the 'categories' have different 'keypoints': choose one by category=, or data.category in a "
+            f"recipe. Received: {plain({number: entry.get('name') for number, entry in with_keypoints.items()})}"
+        )
     names = joint_names.pop()
     number, category = next(iter(with_keypoints.items()))
     where = f"{name}: category {number}"
@@ -264,7 +293,45 @@ def _categories(categories: list[dict], name: str) -> tuple[dict[int | str, dict
         raise AnnotationError(f"{where} must have names in 'keypoints', each once. Received: {plain(list(names))}")
     own = Skeleton(str(category.get("name", f"keypoints_{len(names)}")), names, ())
     known = next((skeleton for skeleton in SKELETONS.values() if own.same_joints(skeleton)), None)
-    return with_keypoints, known or replace(own, limbs=_limbs(category.get("skeleton") or [], len(names), where))
+    return with_keypoints, known or _own_skeleton(own, category, where)
+
+
+def _chosen_category(categories: dict[int | str, dict], name: str, chosen: int | str) -> dict[int | str, dict]:
+    found = {
+        number: category
+        for number, category in categories.items()
+        if str(chosen) in (str(number), str(category.get("name")))
+    }
+    if len(found) != 1:
+        names = {number: category.get("name") for number, category in categories.items()}
+        raise AnnotationError(
+            f"{name}: one category with keypoints must have that name or id. Valid: {plain(names)}. "
+            f"Received: category={chosen!r}"
+        )
+    return found
+
+
+def _own_skeleton(named: Skeleton, category: dict, where: str) -> Skeleton:
+    """What a category tells of its joints besides their names."""
+    limbs = _limbs(category.get("skeleton") or [], named.num_joints, where)
+    pairs = category.get("flip_pairs")
+    try:
+        return replace(
+            named,
+            limbs=limbs,
+            sigmas=None if category.get("sigmas") is None else tuple(map(float, category["sigmas"])),
+            flip_pairs=None if pairs is None else tuple(_named_pair(pair, named) for pair in pairs),
+        )
+    except (TypeError, ValueError) as error:
+        raise AnnotationError(f"{where}: {error}") from error
+
+
+def _named_pair(pair: Any, skeleton: Skeleton) -> tuple[int, int]:
+    """A mirror pair, by names or by numbers from 0."""
+    if not isinstance(pair, (list, tuple)) or len(pair) != 2:
+        raise ValueError(f"'flip_pairs' must hold pairs of joints, by name or by number from 0. Received: {pair!r}")
+    first, second = (skeleton.index(joint) if isinstance(joint, str) else joint for joint in pair)
+    return first, second
 
 
 def _limbs(pairs: Any, num_joints: int, where: str) -> tuple[tuple[int, int], ...]:
@@ -365,7 +432,7 @@ def _check_segmentation(person: Person, size: tuple[int, int] | None, where: str
             received = f"{person.segmentation['size']}, image {expected or 'of unknown size'}"
             raise AnnotationError(f"{where} must be of the size of the image. Received: {received}")
         runs = _run_lengths(person.segmentation["counts"])
-        if runs is None or size is None or sum(runs) != size[0] * size[1]:
+        if runs is None or sum(runs) != size[0] * size[1]:
             counts = plain(person.segmentation["counts"])
             raise AnnotationError(f"{where} must be run lengths that fill the image. Received: {counts}")
     elif not isinstance(person.segmentation, list) or not all(_is_polygon(polygon) for polygon in person.segmentation):
@@ -388,7 +455,7 @@ def _decoded(segmentation: list | dict, width: int, height: int) -> np.ndarray:
         from pycocotools import mask
 
         counts = mask.merge(mask.frPyObjects(segmentation, height, width))["counts"]
-    runs = _run_lengths(counts) or []
+    runs = _run_lengths(counts)
     inside = np.arange(len(runs)) % 2 == 1  # Outside and inside take turns, column by column.
     return np.repeat(inside, runs).reshape(width, height).T
 

@@ -79,7 +79,7 @@ _FIGURES = {
 
 def oks_average_precision(
     results: Sequence[dict],
-    annotations: str | os.PathLike | dict,
+    annotations: str | os.PathLike | dict | CocoContent,
     image_ids: Iterable[int | str] | None = None,
     sigmas: Sequence[float] | None = None,
 ) -> CocoScores:
@@ -91,7 +91,7 @@ def oks_average_precision(
     Args:
         results: list of dict. COCO's result format: `image_id`, `category_id`, `keypoints` (flat x, y, score), `score`.
             May be empty.
-        annotations: path of COCO's keypoint JSON, or its content.
+        annotations: path of COCO's keypoint JSON, its content, or what `data.check_coco` made of it.
         image_ids: iterable of int or str. Score only these images; by default all of the file, with people or
             without.
         sigmas: sequence of float. The joints' constants; by default those of the file's skeleton.
@@ -110,7 +110,7 @@ def oks_average_precision(
         >>> f"{100 * scores.ap:.1f}"  # doctest: +SKIP
         '64.8'
     """
-    content = check_coco(annotations)
+    content = annotations if isinstance(annotations, CocoContent) else check_coco(annotations)
     sigmas = content.skeleton.sigmas if sigmas is None else sigmas
     if sigmas is None or len(sigmas) != content.skeleton.num_joints:
         raise ValueError(
@@ -127,7 +127,7 @@ def oks_average_precision(
     checked = _checked_results(results, content, known_ids)
     stats = _stats(checked, content, chosen, np.asarray(sigmas, np.float64))
     inside = set(chosen)
-    targets = np.any(content.keypoints[..., 2] > 0, axis=1)
+    targets = (content.keypoints[..., 2] > 0).any(axis=1)
     persons = sum(
         entry["image_id"] in inside and bool(is_target) and not entry["iscrowd"]
         for entry, is_target in zip(content.persons, targets, strict=True)
@@ -138,11 +138,11 @@ def oks_average_precision(
 
 
 def _chosen_images(image_ids: Iterable[int | str], known: Ids, name: str) -> list[int | str]:
-    found = [(image_id, known.find(image_id)) for image_id in image_ids]
-    unknown = {image_id for image_id, own in found if own is None}
+    given = list(image_ids)
+    unknown = {image_id for image_id in given if known.find(image_id) is None}
     if unknown:
         raise ValueError(f"{name} has no images of these ids. Received: {plain(sorted(unknown, key=str))}")
-    chosen = [own for _, own in found if own is not None]
+    chosen = [known.find(image_id) for image_id in given]
     need_unique(chosen, "id", "The list of images to score")
     return chosen
 
@@ -188,7 +188,7 @@ def _stats(results: list[dict], content: CocoContent, image_ids: list[Any], sigm
         for result in results
     ]
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress.
-        truth: Any = COCO()
+        truth = COCO()
         truth.dataset = {
             "info": {},
             "images": [{"id": number} for number in images.values()],
@@ -209,7 +209,7 @@ def _stats(results: list[dict], content: CocoContent, image_ids: list[Any], sigm
             ],
         }
         truth.createIndex()
-        found: Any = truth.loadRes(results) if results else COCO()
+        found = truth.loadRes(results) if results else COCO()
         if not results:  # pycocotools cannot load an empty list.
             found.dataset = {**truth.dataset, "annotations": []}
             found.createIndex()

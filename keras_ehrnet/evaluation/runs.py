@@ -7,21 +7,21 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from keras_ehrnet.data import read_coco, read_lspet, read_mpii
 from keras_ehrnet.data._checks import plain
 from keras_ehrnet.data.annotations import Dataset, Sample
-from keras_ehrnet.data.coco import check_coco
+from keras_ehrnet.data.coco import CocoContent, check_coco
 from keras_ehrnet.evaluation.oks import CocoScores, oks_average_precision
 from keras_ehrnet.evaluation.pck import PckScores, pck, pckh, torso_lengths
 from keras_ehrnet.images import ImageError
 from keras_ehrnet.poses import Poses
-from keras_ehrnet.skeletons import COCO_17, LSP_14, MPII_16, Skeleton
+from keras_ehrnet.skeletons import LSP_14, MPII_16, Skeleton
 from keras_ehrnet.support.errors import CheckpointError, reading
-from keras_ehrnet.support.files import sha256, why, write_file
+from keras_ehrnet.support.files import sha256, write_file
 from keras_ehrnet.support.messages import suggests_keywords, warn
 from keras_ehrnet.support.terminal import progress_bar
 
@@ -39,6 +39,7 @@ def coco(
     annotations: PathLike,
     *,
     boxes: bool | None = None,
+    category: int | str | None = None,
     output: PathLike | None = None,
     limit: int | None = None,
     progress: bool = True,
@@ -46,11 +47,13 @@ def coco(
     """COCO's average precision of a predictor, under its own settings (protocol, mirroring, scales).
 
     Args:
-        predictor: `PosePredictor` of COCO's 17 keypoints.
+        predictor: `PosePredictor` of the annotated keypoints: COCO's 17, or any others.
         images: folder of the images.
-        annotations: COCO's keypoint JSON.
+        annotations: keypoint JSON in COCO's format. Where its joints have no published constants of OKS, those of the
+            predictor's skeleton count, or `skeletons.DEFAULT_SIGMA`.
         boxes: bool or None. Whether the network is given the annotated boxes, a person each; None: if it takes
             one person at a time, and is not set to find several.
+        category: name or id of the category to score, where several have keypoints; None: the one called person.
         output: folder or None. Receives `results.json` in COCO's format and `scores.json`; run again with the same
             folder, an interrupted evaluation goes on where it stopped.
         limit: int or None. Only so many images.
@@ -63,15 +66,17 @@ def coco(
         ValueError: if predictor or annotations have other keypoints, if several categories have keypoints and none of
             them is `person`, or if the folder belongs to another evaluation.
     """
-    _require_skeleton(predictor, COCO_17)
-    category_id = _person_category(annotations)
-    dataset = _limited(read_coco(annotations, images), limit)
+    content = check_coco(annotations, category=category)
+    _require_skeleton(predictor, content.skeleton)
+    category_id = _scored_category(content)
+    dataset = _limited(read_coco(annotations, images, category=category), limit)
     several = predictor.network.multi_person or predictor.settings.multi_person
     top_down = not several if boxes is None else boxes
     predict = _boxed(predictor) if top_down else _whole(predictor)
     records = _records(predictor, dataset, predict, output, progress)
     results = [result for sample in dataset for result in _coco_results(records, sample, category_id)]
-    scores = oks_average_precision(results, annotations, image_ids=[sample.image_id for sample in dataset])
+    sigmas = content.skeleton.sigmas or predictor.network.skeleton.oks_sigmas
+    scores = oks_average_precision(results, content, [sample.image_id for sample in dataset], sigmas)
     _write_results(output, results, scores)
     return scores
 
@@ -171,20 +176,14 @@ def _require_skeleton(predictor: PosePredictor, skeleton: Skeleton) -> None:
         )
 
 
-def _person_category(annotations: PathLike) -> int | str:
+def _scored_category(content: CocoContent) -> int | str:
     """The category whose members a predictor finds; found out before hours are spent on images."""
-    content = check_coco(annotations)
-    if not content.skeleton.same_joints(COCO_17):
-        raise ValueError(
-            f"The annotations must have the joints of {COCO_17.name!r} in 'keypoints' of their category. "
-            f"Received: {content.name} with {plain(content.skeleton.joint_names)}"
-        )
     if len(content.category_ids) == 1:
         return content.category_ids[0]
     persons = [number for number, name in content.categories.items() if name.lower() == "person"]
     if len(persons) != 1:
         raise ValueError(
-            f"Where several categories have keypoints, one of them must be called 'person'. "
+            f"Where several categories have keypoints, one of them must be called 'person', or chosen by category=. "
             f"Received: {content.name} with {plain(content.categories)}"
         )
     return persons[0]
@@ -203,16 +202,12 @@ Predict = Callable[[np.ndarray, Sample], Poses]
 
 def _whole(predictor: PosePredictor) -> Predict:
     """People in the whole image."""
-    return lambda image, sample: cast("Poses", predictor(image))
+    return lambda image, sample: predictor(image)
 
 
 def _boxed(predictor: PosePredictor) -> Predict:
     """People by the boxes of a sample's targets, one result each, in their order."""
-
-    def predict(image: np.ndarray, sample: Sample) -> Poses:
-        return cast("Poses", predictor(image, boxes=np.array([person.box for person in sample.targets])))
-
-    return predict
+    return lambda image, sample: predictor(image, boxes=np.array([person.box for person in sample.targets]))
 
 
 def _records(
@@ -291,7 +286,9 @@ class _Journal:
             else:
                 write_file(self._path, json.dumps(fingerprint) + "\n")
         except OSError as error:
-            raise ValueError(f"Results cannot be written ({why(error)}). Received: {folder}") from error
+            raise ValueError(
+                f"Results cannot be written ({(error.__cause__ or error).strerror}). Received: {folder}"
+            ) from error
 
     def _read(self, fingerprint: Record) -> None:
         with reading(CheckpointError, self._path):

@@ -8,10 +8,6 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from keras_ehrnet.poses import Poses
-from keras_ehrnet.skeletons import Skeleton
-
-DEFAULT_SIGMA = 0.08
-"""OKS constant of joints for which none was published; about the mean of COCO's."""
 
 
 def similarity(first: Poses, second: Poses) -> np.ndarray:
@@ -32,7 +28,7 @@ def similarity(first: Poses, second: Poses) -> np.ndarray:
         >>> similarity(person, person).tolist()
         [[1.0]]
     """
-    sigmas = _sigmas(first.skeleton)
+    sigmas = np.array(first.skeleton.oks_sigmas)
     distances = np.square(first.xy[:, None] - second.xy[None]).sum(axis=-1)
     sides = first.boxes()[:, 2:] - first.boxes()[:, :2]
     # COCO takes the area of the person's outline, which is roughly half of its box.
@@ -40,10 +36,6 @@ def similarity(first: Poses, second: Poses) -> np.ndarray:
     shared = (first.confidence > 0)[:, None] & (second.confidence > 0)[None]
     likeness = np.exp(-distances / (2 * areas * np.square(2 * sigmas))) * shared
     return likeness.sum(axis=-1) / np.maximum(shared.sum(axis=-1), 1)
-
-
-def _sigmas(skeleton: Skeleton) -> np.ndarray:
-    return np.array(skeleton.sigmas or (DEFAULT_SIGMA,) * skeleton.num_joints)
 
 
 @dataclass

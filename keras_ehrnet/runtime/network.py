@@ -9,14 +9,7 @@ import numpy as np
 from keras_ehrnet.skeletons import Skeleton
 
 
-class Fitted(Protocol):
-    """What fitting images into an input asks of a network; attributes as of `Network`."""
-
-    input_size: tuple[int, int]
-    multi_person: bool
-
-
-class Network(Fitted, Protocol):
+class Network(Protocol):
     """What a predictor needs of a network.
 
     Attributes:
@@ -35,14 +28,14 @@ class Network(Fitted, Protocol):
     name: str
     family: str
     skeleton: Skeleton
+    input_size: tuple[int, int]
     any_size: bool
     decode: str
+    multi_person: bool
     min_score: float
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Maps (or what is decoded from them) for a batch of uint8 RGB images of shape `(B, H, W, 3)`."""
-        ...
 
     def digest(self) -> str:
         """Checksum of the weights: tells one checkpoint of a model from another."""
-        ...

@@ -15,6 +15,7 @@ import numpy as np
 
 from keras_ehrnet.support.files import write_file
 from keras_ehrnet.support.terminal import progress_bar
+from keras_ehrnet.training.best import Best
 from keras_ehrnet.training.checkpoints import Checkpoints
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ class EpochEnd(keras.callbacks.Callback):
         evaluate: callable of no arguments that gives figures by name; it sees averaged weights.
         is_due: callable of an epoch. Whether to evaluate after it.
         say: callable of a text. Where to tell of an epoch.
+        best: `Best`, or None. Hears of every evaluation.
     """
 
     def __init__(
@@ -115,9 +117,10 @@ class EpochEnd(keras.callbacks.Callback):
         evaluate: Callable[[], dict[str, float]],
         is_due: Callable[[int], bool],
         say: Callable[[str], None],
+        best: Best | None = None,
     ) -> None:
         super().__init__()
-        self._table, self._checkpoints, self._evaluate = table, checkpoints, evaluate
+        self._table, self._checkpoints, self._evaluate, self._best = table, checkpoints, evaluate, best
         self._is_due, self._say = is_due, say
         self.rows: list[dict[str, float]] = []
 
@@ -132,14 +135,17 @@ class EpochEnd(keras.callbacks.Callback):
         row["seconds"] = round(time.perf_counter() - self._started, 3)
         if self._is_due(epoch):
             with averaged_weights(self.model):
-                row.update(self._evaluate())
+                figures = self._evaluate()
+                row.update(figures)
+                if self._best is not None and figures:
+                    self._best.consider(epoch, figures)
         self.rows.append(row)
         if self._table is not None:
             self._table.add(row)
         if self._checkpoints is not None:
             self._checkpoints.save(self.model, epoch + 1)
-        figures = (f"{name} {value:.4g}" for name, value in row.items() if name != "epoch" and value is not None)
-        self._say(f"epoch {epoch + 1}: {', '.join(figures)}")
+        told = (f"{name} {value:.4g}" for name, value in row.items() if name != "epoch" and value is not None)
+        self._say(f"epoch {epoch + 1}: {', '.join(told)}")
 
 
 class StepLog(keras.callbacks.Callback):
@@ -179,11 +185,11 @@ class StopAtBadLoss(keras.callbacks.Callback):
             )
 
 
-class TimeLimit(keras.callbacks.Callback):
-    """Stops after the first epoch at whose end a time is over.
+class StopWhere(keras.callbacks.Callback):
+    """Stops after the first epoch at whose end something holds: a time is over, waiting is in vain.
 
     Args:
-        is_over: callable of no arguments. Whether it is; asked at the end of every epoch.
+        is_over: callable of no arguments. Whether it does; asked at the end of every epoch.
     """
 
     def __init__(self, is_over: Callable[[], bool]) -> None:
@@ -220,9 +226,8 @@ class Progress(keras.callbacks.Callback):
         self._bar.update(self._task, description=f"epoch {epoch + 1}/{self._total}")
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        self._bar.advance(self._task)
-        if batch % 10 == 0 and logs:
-            self._bar.update(self._task, note=f"loss {float(logs['loss']):.4g}")
+        note = {"note": f"loss {float(logs['loss']):.4g}"} if batch % 10 == 0 and logs else {}
+        self._bar.update(self._task, advance=1, **note)
 
     def on_train_end(self, logs: dict | None = None) -> None:
         self.close()

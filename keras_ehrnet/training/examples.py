@@ -10,8 +10,8 @@ from keras_ehrnet.data.annotations import Dataset
 from keras_ehrnet.data.classification import LabelledExamples, LabelledImages, read_cifar100, read_image_folders
 from keras_ehrnet.data.mixture import mix, one_of_many
 from keras_ehrnet.data.targets import Examples
-from keras_ehrnet.skeletons import COCO_17, LSP_14, MPII_16, Skeleton
 from keras_ehrnet.training.recipe import Recipe
+from keras_ehrnet.training.values import plain
 
 
 def make_examples(recipe: Recipe) -> Examples | LabelledExamples:
@@ -21,7 +21,7 @@ def make_examples(recipe: Recipe) -> Examples | LabelledExamples:
         FileNotFoundError, ValueError: naming what is missing or wrong in the data.
     """
     if recipe.is_classifier:
-        dataset = read_labelled(recipe, _needed(recipe, "images"), "train").limited(recipe.data.limit)
+        dataset = read_labelled(recipe, recipe.data.images, "train").limited(recipe.data.limit)
         return LabelledExamples(dataset, recipe.input_size, recipe.augmentation, seed=recipe.training.seed)
     own = _READERS[recipe.data.kind](recipe)
     dataset = own if own.skeleton.joint_names == recipe.skeleton.joint_names else _mapped(own, recipe)
@@ -38,15 +38,6 @@ def make_examples(recipe: Recipe) -> Examples | LabelledExamples:
         max_people=recipe.data.max_people,
         seed=recipe.training.seed,
     )
-
-
-def annotated_skeleton(recipe: Recipe) -> Skeleton | None:
-    """The skeleton that the data of a recipe were annotated with; None for a classifier's."""
-    # Synthetic people have the joints that they are asked for.
-    return None if recipe.is_classifier else _SKELETONS.get(recipe.data.kind, recipe.skeleton)
-
-
-_SKELETONS = {"coco": COCO_17, "mpii": MPII_16, "lspet": LSP_14}
 
 
 def read_labelled(recipe: Recipe, place: str, split: str) -> LabelledImages:
@@ -76,26 +67,31 @@ _ONE_OF_MANY = ("lspet",)
 
 
 def _mapped(dataset: Dataset, recipe: Recipe) -> Dataset:
+    if all(joint is None for joint in dataset.skeleton.mapping_to(recipe.skeleton)):
+        raise ValueError(
+            f"None of the joints of model.skeleton, {plain(recipe.skeleton.joint_names)}, is annotated: leave it out, "
+            f"and those of the data are learned. Received: {dataset.name} with {plain(dataset.skeleton.joint_names)}"
+        )
     return dataset.in_skeleton(recipe.skeleton, stand_ins=recipe.data.stand_ins)
 
 
 def _read_lspet(recipe: Recipe) -> Dataset:
-    return read_lspet(_needed(recipe, "annotations"), recipe.data.images, skip_missing=recipe.data.skip_missing)
+    return read_lspet(recipe.data.annotations, recipe.data.images, skip_missing=recipe.data.skip_missing)
 
 
 def _read_mpii(recipe: Recipe) -> Dataset:
-    return read_mpii(_needed(recipe, "annotations"), _needed(recipe, "images"), skip_missing=recipe.data.skip_missing)
+    return read_mpii(recipe.data.annotations, _needed_images(recipe), skip_missing=recipe.data.skip_missing)
 
 
 def _read_coco(recipe: Recipe) -> Dataset:
-    return read_coco(_needed(recipe, "annotations"), _needed(recipe, "images"), skip_missing=recipe.data.skip_missing)
+    options = {"category": recipe.data.category, "skip_missing": recipe.data.skip_missing}
+    return read_coco(recipe.data.annotations, _needed_images(recipe), **options)
 
 
-def _needed(recipe: Recipe, key: str) -> str:
-    path = getattr(recipe.data, key)
-    if path is None:
-        raise ValueError(f"data.{key} is needed for data.kind={recipe.data.kind!r}. Received: None")
-    return path
+def _needed_images(recipe: Recipe) -> str:
+    if recipe.data.images is None:
+        raise ValueError(f"data.images is needed for data.kind={recipe.data.kind!r}. Received: None")
+    return recipe.data.images
 
 
 def _read_synthetic(recipe: Recipe) -> Dataset:

@@ -14,7 +14,7 @@ from keras_ehrnet import losses, metadata
 from keras_ehrnet.data.classification import LabelledExamples
 from keras_ehrnet.data.loader import as_training_data
 from keras_ehrnet.data.targets import Batch, Examples
-from keras_ehrnet.skeletons import MPII_16, SKELETONS, Skeleton
+from keras_ehrnet.skeletons import SKELETONS, Skeleton
 from keras_ehrnet.training.lean import training_clone
 from keras_ehrnet.training.optimizers import make_optimizer
 from keras_ehrnet.training.recipe import Recipe
@@ -26,14 +26,13 @@ _CLASSES = "predictions"
 
 
 def compiled_model(
-    recipe: Recipe, steps_per_epoch: int, data_skeleton: Skeleton | None, say: Callable[[str], None] = print
+    recipe: Recipe, steps_per_epoch: int, say: Callable[[str], None] = print
 ) -> tuple[keras.Model, keras.Model]:
     """The model of a recipe, twice with the same weights: as it is saved, and compiled for training.
 
     Args:
         recipe: `Recipe`.
         steps_per_epoch: int. For the learning rate's schedule.
-        data_skeleton: `Skeleton` that the data were annotated with; None for a classifier.
         say: callable of a text. Where to tell which weights were taken.
 
     Returns:
@@ -48,7 +47,7 @@ def compiled_model(
         _initialise(network, recipe.model.weights, recipe.model.transfer, skeleton, say)
     clone = training_clone(network, freeze_statistics=recipe.model.freeze_batch_norm)
     maps = {_CLASSES: clone.output} if recipe.is_classifier else clone.output
-    supervised = _losses(recipe, network, data_skeleton)
+    supervised = _losses(recipe, network)
     outputs = {name: tensor for name, tensor in maps.items() if name in supervised}
     model = keras.Model(clone.input, outputs, name=f"{network.name}-training".replace("--", "-"))
     jit = "auto" if recipe.training.jit is None else recipe.training.jit
@@ -87,7 +86,12 @@ def _network(recipe: Recipe) -> keras.Model:
 
 
 def _limbs(recipe: Recipe) -> Sequence[Sequence[int]]:
-    return recipe.skeleton.limbs or MPII_16.limbs
+    if not recipe.skeleton.limbs:
+        raise ValueError(
+            "EfficientPose learns limbs: give pairs of joints as 'skeleton' of the category in the annotations, or as "
+            f"'limbs' of model.skeleton, or train h-4. Received: {recipe.skeleton.name!r} without limbs"
+        )
+    return recipe.skeleton.limbs
 
 
 def _initialise(
@@ -111,14 +115,14 @@ def _skeleton_of(source: str) -> Skeleton | None:
     return about and about.skeleton
 
 
-def _losses(recipe: Recipe, network: keras.Model, data_skeleton: Skeleton | None) -> dict[str, keras.losses.Loss]:
+def _losses(recipe: Recipe, network: keras.Model) -> dict[str, keras.losses.Loss]:
     loss, family = recipe.loss, recipe.variant.family
-    if data_skeleton is None:
+    if recipe.is_classifier:
         return {_CLASSES: keras.losses.SparseCategoricalCrossentropy()}
     sigma = {} if loss.sigma is None else {"sigma": loss.sigma}
     ignore = {} if loss.ignore_unlabelled is None else {"ignore_unlabelled": loss.ignore_unlabelled}
     if family == "efficienthrnet":
-        lacks_joints = None in data_skeleton.mapping_to(recipe.skeleton)
+        lacks_joints = None in recipe.data_skeleton.mapping_to(recipe.skeleton)
         return losses.efficienthrnet_losses(
             tag_weight=loss.tag_weight, **sigma, **({"ignore_unlabelled": lacks_joints} | ignore)
         )

@@ -11,20 +11,25 @@ import os
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
 from keras_ehrnet.data.augment import AUGMENTATIONS, Augmentation, augmentation
+from keras_ehrnet.data.coco import category_skeleton
 from keras_ehrnet.families import FAMILIES
 from keras_ehrnet.models.variants import Variant, variant
-from keras_ehrnet.skeletons import SKELETONS, Skeleton
-from keras_ehrnet.support.errors import RecipeError, reads
+from keras_ehrnet.skeletons import COCO_17, LSP_14, MPII_16, SKELETONS, Skeleton
+from keras_ehrnet.support.errors import RecipeError, reading, reads
 from keras_ehrnet.support.messages import suggestion
-from keras_ehrnet.training.values import changed, flattened, merged, override, plain, read_layers
+from keras_ehrnet.training.values import changed, flattened, merged, nested, override, plain, read_layers, read_yaml
 
 Size = tuple[int, int]
+_SKELETON_FILES = (".yaml", ".yml", ".json")
+_FOLDER = Path(str(resources.files("keras_ehrnet"))) / "recipes"
 CLASSIFIED = ("folders", "cifar100")
 """Kinds of data that classifiers train on."""
 
@@ -35,7 +40,8 @@ class ModelRecipe:
 
     Args:
         name: str. Name of `models.variants.VARIANTS`.
-        skeleton: str. Name of `skeletons.SKELETONS`; a pose model's keypoints.
+        skeleton: str or None. A pose model's keypoints: name of `skeletons.SKELETONS`, or a YAML or JSON file with
+            `name`, `joint_names`, `limbs` and, if need be, `sigmas` and `flip_pairs`; None: those of the data.
         classes: int. Classes of a classifier.
         input_size: tuple (height, width) in pixels, or None for the paper's.
         drop_rate: float or None. Stochastic depth of EfficientNet, alone or as EfficientHRNet's backbone; None for the
@@ -50,7 +56,7 @@ class ModelRecipe:
     """
 
     name: str = "h-4"
-    skeleton: str = "coco_17"
+    skeleton: str | None = None
     classes: int = 1000
     input_size: Size | None = None
     drop_rate: float | None = None
@@ -92,8 +98,11 @@ class DataRecipe:
             folder of images for each class, or CIFAR-100.
         annotations: str or None. JSON of the training data; not for classifiers.
         images: str or None. Their folder or archive.
-        evaluation_annotations: str or None. JSON to evaluate on; None: no evaluation.
+        evaluation_annotations: str or None. JSON to evaluate on; None: of COCO's format `validation_share` of the
+            training images, else no evaluation.
         evaluation_images: str or None. Their folder or archive; for classifiers None means no evaluation.
+        validation_share: float. Part of the images with people that is set aside where nothing to evaluate on is named.
+        category: str or None. Name or id of COCO's category to learn, where several have keypoints.
         skip_missing: bool. Whether to leave out images whose file is missing, rather than to stop.
         limit: int or None. Only the first so many training images; of classified ones so many of all classes.
         top_down: bool or None. Whether an example is one person, cut out by its box; None for the model's way.
@@ -110,6 +119,8 @@ class DataRecipe:
     images: str | None = None
     evaluation_annotations: str | None = None
     evaluation_images: str | None = None
+    validation_share: float = 0.1
+    category: str | None = None
     skip_missing: bool = False
     limit: int | None = None
     top_down: bool | None = None
@@ -199,6 +210,7 @@ class TrainingRecipe:
         steps_per_epoch: int or None. None: as many as show every example.
         seed: int. Of weights, order, augmentation and dropout.
         precision: what is computed in; weights are float32 in any case.
+        patience: int or None. Stop after so many evaluations in a row without a better score; None: never.
         minutes: float or None. Stop after the first epoch at whose end so many minutes of this start are over; the
             same command goes on later.
         devices: int. How many of every host's devices to use: GPUs where there are any, else CPUs.
@@ -211,6 +223,7 @@ class TrainingRecipe:
     steps_per_epoch: int | None = None
     seed: int = 0
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    patience: int | None = None
     minutes: float | None = None
     devices: int = 1
     jit: bool | None = None
@@ -288,9 +301,12 @@ class Recipe:
 
     def __post_init__(self) -> None:
         self._check_task()
-        if self.model.skeleton not in SKELETONS:
-            hint = suggestion(self.model.skeleton, SKELETONS)
-            raise ValueError(f"model.skeleton is not known. {hint} Received: {self.model.skeleton!r}")
+        named = self.model.skeleton
+        if named is not None and named not in SKELETONS and Path(named).suffix not in _SKELETON_FILES:
+            raise ValueError(
+                f"model.skeleton is neither known nor a file of YAML or JSON. {suggestion(named, SKELETONS)} "
+                f"Received: {named!r}"
+            )
         if self.data.augmentation not in AUGMENTATIONS:
             hint = suggestion(self.data.augmentation, AUGMENTATIONS)
             raise ValueError(f"data.augmentation is not known. {hint} Received: {self.data.augmentation!r}")
@@ -362,10 +378,24 @@ class Recipe:
         """Whether it trains a classifier, rather than a pose model."""
         return self.variant.family == "efficientnet"
 
-    @property
+    @cached_property
     def skeleton(self) -> Skeleton:
-        """The model's keypoints."""
-        return SKELETONS[self.model.skeleton]
+        """The model's keypoints; read from its file, or that of the data, when they are first asked for.
+
+        Raises:
+            FileNotFoundError, RecipeError, AnnotationError: if they cannot be read.
+        """
+        if self.model.skeleton is None:
+            return self.data_skeleton
+        return SKELETONS.get(self.model.skeleton) or read_skeleton(self.model.skeleton)
+
+    @cached_property
+    def data_skeleton(self) -> Skeleton:
+        """The keypoints that the data are annotated with; synthetic people have those that they are asked for."""
+        if self.data.kind == "coco":
+            return category_skeleton(self.data.annotations or "", self.data.category)
+        known = {"mpii": MPII_16, "lspet": LSP_14}.get(self.data.kind)
+        return known or (COCO_17 if self.model.skeleton is None else self.skeleton)
 
     @property
     def input_size(self) -> Size:
@@ -409,6 +439,25 @@ class Recipe:
         return yaml.safe_dump(self.to_dict(), sort_keys=False)
 
 
+@reads(RecipeError)
+def read_skeleton(path: str | os.PathLike) -> Skeleton:
+    """A skeleton from a file of YAML or JSON, with the fields of `Skeleton.to_dict`; limbs may name their joints.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        RecipeError: naming what is missing or wrong.
+    """
+    content = read_yaml(Path(path))
+    with reading(RecipeError, path, "The skeleton"):
+        names = list(content["joint_names"])
+        for field in ("limbs", "flip_pairs"):
+            content[field] = content.get(field) and [
+                [names.index(joint) if isinstance(joint, str) else joint for joint in pair] for pair in content[field]
+            ]
+        content = {"name": Path(path).stem, **content, "limbs": content["limbs"] or []}
+        return Skeleton.from_dict(content)
+
+
 def _part(kind: str, content: Any) -> tuple[DataRecipe, float]:
     """What to mix in, and its share."""
     key = f"data.mixed_with.{kind}"
@@ -431,6 +480,7 @@ _AT_LEAST_1 = (
     "training.batch_size",
     "training.steps_per_epoch",
     "training.devices",
+    "training.patience",
     "evaluation.limit",
     "output.keep",
 )
@@ -455,7 +505,7 @@ _NOT_NEGATIVE = (
     "evaluation.every",
     "evaluation.pictures",
 )
-_PARTS = ("model.drop_rate", "optimizer.momentum", "optimizer.ema")
+_PARTS = ("data.validation_share", "model.drop_rate", "optimizer.momentum", "optimizer.ema")
 
 
 @reads(RecipeError)
@@ -463,7 +513,8 @@ def read(path: str | os.PathLike, overrides: Iterable[str] = ()) -> Recipe:
     """A recipe from a YAML file.
 
     Args:
-        path: the file. What it calls `base` is another one, relative to it.
+        path: the file, or the name of a recipe that comes with the package, such as `"h-4"`. What it calls `base` is
+            another one, relative to it.
         overrides: texts such as `"training.epochs=10"`, or `"epochs=10"` where the last part of a key says it all.
 
     Returns:
@@ -475,15 +526,49 @@ def read(path: str | os.PathLike, overrides: Iterable[str] = ()) -> Recipe:
 
     Example:
         >>> from keras_ehrnet import recipe
-        >>> recipe.read("keras_ehrnet/recipes/h-2.yaml", ["batch_size=8"]).training.batch_size  # doctest: +SKIP
+        >>> recipe.read("h-2", ["batch_size=8", "data.kind=synthetic"]).training.batch_size
         8
     """
-    path, changes = Path(path), list(overrides)
+    path, changes = _found(path), list(overrides)
     content = {"name": path.stem, **read_layers(path, ())}
-    for change in changes:
-        content = merged(content, override(change, Recipe))
+    content = _with(content, [override(change, Recipe) for change in changes])
     where = f"{path} with {' '.join(changes)}" if changes else str(path)
     return changed(Recipe, content, where, "")
+
+
+def _with(content: dict[str, Any], changes: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Values with changes; other training data are not evaluated on what the recipe names for its own."""
+    together: dict[str, Any] = {}
+    for change in changes:
+        together = merged(together, change)
+    data = together.get("data", {})
+    if "annotations" in data and not any(key.startswith("evaluation_") for key in data):
+        together = merged({"data": {"evaluation_annotations": None, "evaluation_images": None}}, together)
+    return merged(content, together)
+
+
+def names() -> list[str]:
+    """Names of the recipes that come with the package.
+
+    Example:
+        >>> from keras_ehrnet import recipe
+        >>> "h-4" in recipe.names()
+        True
+    """
+    return sorted(path.stem for path in _FOLDER.glob("*.yaml"))
+
+
+def _found(path: str | os.PathLike) -> Path:
+    """The file, or that of a recipe's name."""
+    given = Path(path)
+    if given.suffix in (".yaml", ".yml") or given.exists():
+        return given
+    if str(path) not in names():
+        raise FileNotFoundError(
+            f"There is no such recipe, neither a file nor one of the package's. {suggestion(str(path), names())} "
+            f"Received: {str(path)!r}"
+        )
+    return _FOLDER / f"{path}.yaml"
 
 
 @reads(RecipeError)
@@ -501,7 +586,37 @@ def from_dict(content: Mapping[str, Any], where: str = "the recipe") -> Recipe:
     return changed(Recipe, content, where, "")
 
 
-_WITHOUT_EFFECT = ("name", "training.workers", "training.minutes", "evaluation.", "output.", "data.evaluation_")
+def with_changes(recipe: Recipe | str | os.PathLike | Mapping[str, Any], changes: Mapping[str, Any]) -> Recipe:
+    """A recipe, however it is given, with changed values.
+
+    Args:
+        recipe: `Recipe`, or what `read` or `from_dict` takes.
+        changes: mapping of keys, whole or their last part, to values.
+
+    Raises:
+        FileNotFoundError, RecipeError: as of `read`.
+
+    Example:
+        >>> from keras_ehrnet.training.recipe import with_changes
+        >>> with_changes("synthetic-smoke", {"epochs": 2}).training.epochs
+        2
+    """
+    if not isinstance(recipe, (Recipe, Mapping)):
+        recipe = read(recipe)
+    content = recipe.to_dict() if isinstance(recipe, Recipe) else dict(recipe)
+    content = _with(content, [nested(key, plain(value), Recipe) for key, value in changes.items()])
+    return recipe if isinstance(recipe, Recipe) and not changes else from_dict(content)
+
+
+_WITHOUT_EFFECT = (
+    "name",
+    "training.workers",
+    "training.minutes",
+    "training.patience",
+    "evaluation.",
+    "output.",
+    "data.evaluation_",
+)
 
 
 def first_difference(first: Recipe, second: Recipe) -> str | None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -24,22 +25,25 @@ from keras_ehrnet.data.loader import Order, numpy_batches
 from keras_ehrnet.data.targets import Examples
 from keras_ehrnet.models.saving import save
 from keras_ehrnet.support.errors import CheckpointError, reading
-from keras_ehrnet.support.files import sha256, why, write_file
+from keras_ehrnet.support.files import sha256, write_file
 from keras_ehrnet.training import schedules
-from keras_ehrnet.training.callbacks import EpochEnd, Progress, StepLog, StopAtBadLoss, Table, TimeLimit, take_averages
+from keras_ehrnet.training.best import Best
+from keras_ehrnet.training.callbacks import EpochEnd, Progress, StepLog, StopAtBadLoss, StopWhere, Table, take_averages
 from keras_ehrnet.training.checkpoints import Checkpoints, assign_state, empty_state
 from keras_ehrnet.training.devices import Hosts, devices, distribution, precision, this_host
-from keras_ehrnet.training.examples import annotated_skeleton, make_examples
+from keras_ehrnet.training.examples import make_examples
 from keras_ehrnet.training.model import build_losses, compiled_model
 from keras_ehrnet.training.pictures import curve_picture, targets_picture
-from keras_ehrnet.training.recipe import Recipe, first_difference, from_dict
+from keras_ehrnet.training.recipe import Recipe, first_difference, from_dict, with_changes
 from keras_ehrnet.training.scoring import Figures, evaluator, has_evaluation
+from keras_ehrnet.training.validation import check_evaluation, check_mirroring, with_validation
 from keras_ehrnet.training.values import read_yaml
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 _LOG = "log.csv"
+_MODEL = "model.keras"
 _PACKAGES = ("keras", "tensorflow", "jax", "numpy", "opencv-python-headless")
 
 
@@ -60,22 +64,34 @@ class Result:
     history: tuple[dict[str, float], ...]
     finished: bool = True
 
+    @property
+    def model_path(self) -> Path:
+        """The `.keras` file of the model."""
+        return self.folder / _MODEL
+
 
 def train(
-    recipe: Recipe, *, callbacks: Sequence[keras.callbacks.Callback] = (), console: Console | None = None
+    recipe: Recipe | str | os.PathLike | Mapping[str, Any],
+    *,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    console: Console | None = None,
+    **changes: Any,
 ) -> Result:
     """Trains a model as a recipe says, or goes on where an earlier run with the same recipe stopped.
 
     The output folder receives `recipe.yaml`, `run.json` (versions, seed, starts), `log.csv` (a row per epoch),
     `curve.png`, `checkpoints/`, `targets.png`, `predictions.png` and at the end `model.keras`, which
-    `PosePredictor.load` takes.
+    `PosePredictor.load` takes: the model of the best evaluation, or of the last epoch where there was none.
     After an interruption it goes on behind the last whole epoch. Batches and dropout depend on seed and step alone, so
     that the losses are those of a run without interruption.
 
     Args:
-        recipe: `Recipe`, as `recipe.read` gives it.
+        recipe: name of one that comes with the package, such as `"h-4"`; path of a YAML file; mapping of its sections;
+            or `Recipe`, as `recipe.read` gives it.
         callbacks: further callbacks of Keras.
         console: `rich.console.Console` for progress; by default a new one.
+        **changes: values of the recipe by the last part of their keys, such as `epochs=10`, or, where several end
+            alike, by the whole key: `**{"data.images": "dogs"}`. A key that there is not is refused with the nearest.
 
     Returns:
         `Result`.
@@ -85,14 +101,14 @@ def train(
         OSError: if results cannot be written; the last checkpoint is intact.
 
     Example:
-        >>> from keras_ehrnet import recipe, training
-        >>> result = training.train(recipe.read("keras_ehrnet/recipes/synthetic-smoke.yaml"))  # doctest: +SKIP
-        >>> result.history[-1]["ap"] > 0.5  # doctest: +SKIP
-        True
+        >>> import keras_ehrnet as ke
+        >>> result = ke.train("h-4", annotations="dogs.json", images="dogs", epochs=20, name="dogs")  # doctest: +SKIP
+        >>> ke.PosePredictor.load(result.model_path)("dog.jpg")  # doctest: +SKIP
+        Poses(1 person, dog, image 640x425, scores 0.71)
     """
     from rich.console import Console
 
-    started, hosts = time.monotonic(), this_host()
+    started, hosts, recipe = time.monotonic(), this_host(), with_changes(recipe, changes)
     console = console or Console(quiet=not hosts.is_first)
     say = partial(console.print, highlight=False, soft_wrap=True)
     checkpoints = Checkpoints(recipe.folder / "checkpoints", recipe.output.keep)
@@ -100,6 +116,9 @@ def train(
     if hosts.is_first:
         _prepare_folder(recipe, checkpoints)
     first = _agreed_start(recipe, checkpoints, hosts)
+    check_mirroring(recipe)
+    recipe = with_validation(recipe, say)
+    check_evaluation(recipe)
 
     keras.utils.set_random_seed(recipe.training.seed)
     examples = make_examples(recipe)
@@ -109,7 +128,7 @@ def train(
     steps = recipe.training.steps_per_epoch or order.steps_per_epoch
     with devices(recipe.training.devices) as scope:
         with precision(recipe.training.precision), scope:
-            network, model = compiled_model(recipe, steps, annotated_skeleton(recipe), say)
+            network, model = compiled_model(recipe, steps, say)
             build_losses(model, examples)
             if hosts.is_first:
                 _write_start(recipe, first, hosts)
@@ -124,21 +143,36 @@ def train(
         if first == 0 and recipe.evaluation.pictures and hosts.is_first:
             picture = targets_picture(examples, order, recipe.evaluation.pictures)
             write_file(recipe.folder / "targets.png", draw.encode_png(picture))
-        run = _Run(recipe, network, model, steps, first, checkpoints, hosts, started)
+        best = Best(
+            recipe.folder / "best.keras",
+            recipe.folder / _LOG,
+            first,
+            recipe.training.patience,
+            lambda path: _save_model(recipe, network, path),
+        )
+        run = _Run(recipe, network, model, steps, first, checkpoints, hosts, started, best)
         history: tuple[dict[str, float], ...] = ()
-        if first < recipe.training.epochs:
+        if first < recipe.training.epochs and not run.is_patience_over():
             batches = _batches(recipe, examples, order, list(model.output), first * steps)
             history = _fit(run, batches, callbacks, console)
         _draw_curve(run)
         done = first + len(history)
-        if done < recipe.training.epochs:
+        if done < recipe.training.epochs and not run.is_patience_over():
             say(
                 f"Stopped after epoch {done} of {recipe.training.epochs}: {recipe.training.minutes:g} minutes are over."
             )
             return Result(network, recipe.folder, history, finished=False)
         take_averages(model)
         if hosts.is_first:
-            _save_model(recipe, network, recipe.folder / "model.keras")
+            if run.best.epoch and hosts.count == 1:
+                run.best.restore(network)
+            # Networks that hosts share cannot be changed by one of them alone: their file is the best one's.
+            if run.best.epoch and hosts.count > 1:
+                write_file(recipe.folder / _MODEL, run.best.path.read_bytes())
+            else:
+                _save_model(recipe, network, recipe.folder / _MODEL)
+        if run.best.epoch:
+            say(f"The best of {done} epochs by its score: {run.best}")
     return Result(network, recipe.folder, history)
 
 
@@ -172,11 +206,18 @@ class _Run:
     checkpoints: Checkpoints
     hosts: Hosts
     started: float
+    best: Best
 
     def is_evaluated(self, epoch: int) -> bool:
         """Whether it is the recipe's time to evaluate after an epoch; the last one always is."""
         every = self.recipe.evaluation.every
         return epoch + 1 == self.recipe.training.epochs or (every > 0 and (epoch + 1) % every == 0)
+
+    def is_patience_over(self) -> bool:
+        """Whether `training.patience` evaluations brought nothing better, as the first host knows."""
+        if self.recipe.training.patience is None:
+            return False
+        return bool(self.hosts.from_first(np.int32(self.best.is_over)))
 
     def is_out_of_time(self) -> bool:
         """Whether `training.minutes` are over, by the first host's clock."""
@@ -212,7 +253,7 @@ def _fit(
                 steps_per_epoch=run.steps,
                 shuffle=False,
                 verbose=0,
-                callbacks=[*used, epoch_end, curve, TimeLimit(run.is_out_of_time)],
+                callbacks=[*used, epoch_end, curve, StopWhere(run.is_patience_over), StopWhere(run.is_out_of_time)],
             )
         except Exception as error:
             _raise_cause(error)
@@ -227,7 +268,7 @@ def _epoch_end(run: _Run, say: Callable[[str], None]) -> EpochEnd:
     if not run.hosts.is_first:
         return EpochEnd(None, None, dict, is_due, say)
     table = Table(run.recipe.folder / _LOG, "epoch", run.first)
-    return EpochEnd(table, run.checkpoints, _evaluator(run) or dict, is_due, say)
+    return EpochEnd(table, run.checkpoints, _evaluator(run) or dict, is_due, say, run.best)
 
 
 def _draw_curve(run: _Run) -> None:
@@ -257,16 +298,13 @@ def _evaluator(run: _Run) -> Callable[[], Figures] | None:
         copy = keras.models.clone_model(run.network)
         evaluate = evaluator(run.recipe, copy)
 
-    if evaluate is None:
-        return None
-
     def evaluate_copy() -> Figures:
         weights = run.network.get_weights()
         with distribution(None):
             copy.set_weights(weights)
             return evaluate()
 
-    return evaluate_copy
+    return evaluate and evaluate_copy
 
 
 def _raise_cause(error: Exception) -> None:
@@ -302,7 +340,8 @@ def _prepare_folder(recipe: Recipe, checkpoints: Checkpoints) -> None:
         checkpoints.folder.mkdir(parents=True, exist_ok=True)
         write_file(path, recipe.to_yaml())
     except OSError as error:
-        raise OSError(f"The output folder cannot be written to ({why(error)}). Received: {recipe.folder}") from error
+        reason = (error.__cause__ or error).strerror or error
+        raise OSError(f"The output folder cannot be written to ({reason}). Received: {recipe.folder}") from error
 
 
 def _check_same(recipe: Recipe, path: Path) -> None:
@@ -348,4 +387,5 @@ def _save_model(recipe: Recipe, network: keras.Model, path: Path) -> None:
     try:
         save(network, path, skeleton, input_size=recipe.input_size)
     except OSError as error:
-        raise OSError(f"{path} could not be written ({why(error)}); the last checkpoint is intact.") from error
+        reason = (error.__cause__ or error).strerror or error
+        raise OSError(f"{path} could not be written ({reason}); the last checkpoint is intact.") from error

@@ -14,11 +14,12 @@ from keras_ehrnet.data import read_coco, read_lspet, read_mpii, synthetic
 from keras_ehrnet.data.annotations import Dataset
 from keras_ehrnet.data.classification import LabelledExamples
 from keras_ehrnet.prediction import PosePredictor
-from keras_ehrnet.skeletons import COCO_17
+from keras_ehrnet.skeletons import COCO_17, MPII_16
 from keras_ehrnet.support.files import write_file
 from keras_ehrnet.training.examples import read_labelled, synthetic_scenes
 from keras_ehrnet.training.pictures import predictions_picture
 from keras_ehrnet.training.recipe import Recipe
+from keras_ehrnet.training.values import plain
 
 _EVALUATION_SEED = 1_000_003  # Added to the seed of a training: no image of the evaluation is trained on.
 
@@ -33,6 +34,48 @@ def has_evaluation(recipe: Recipe) -> bool:
     return recipe.evaluation.every > 0 and (data.kind == "synthetic" or given is not None)
 
 
+def check_data(recipe: Recipe) -> None:
+    """Reads what an evaluation will read, so that what is wrong with it is told before anything is trained.
+
+    Raises:
+        FileNotFoundError: if a file is missing.
+        AnnotationError, ValueError: naming what is wrong.
+    """
+    data = recipe.data
+    if recipe.is_classifier:
+        read_labelled(recipe, str(data.evaluation_images), "test")
+    elif data.kind == "synthetic":
+        _require_coco_joints(recipe)
+    else:
+        dataset = _evaluated(recipe)
+        needed = {"coco": dataset.skeleton, "mpii": MPII_16}.get(data.kind)
+        if needed is not None and not recipe.skeleton.same_joints(needed):
+            raise ValueError(
+                f"data.evaluation_annotations must have the joints of the model, {plain(recipe.skeleton.joint_names)}. "
+                f"Received: {data.evaluation_annotations} with {plain(needed.joint_names)}"
+            )
+        if not dataset.with_people().samples:
+            raise ValueError(f"There is nobody to evaluate on. Received: {data.evaluation_annotations}")
+
+
+def _evaluated(recipe: Recipe) -> Dataset:
+    """The evaluation data of a pose recipe."""
+    annotations, images = recipe.data.evaluation_annotations, recipe.data.evaluation_images
+    if recipe.data.kind == "mpii":
+        return read_mpii(annotations, images, skip_missing=True)
+    if recipe.data.kind == "lspet":
+        return read_lspet(annotations, images)
+    return read_coco(annotations, images, category=recipe.data.category)
+
+
+def _require_coco_joints(recipe: Recipe) -> None:
+    if recipe.skeleton is not COCO_17:
+        raise ValueError(
+            "Synthetic people are scored with COCO's joints: set evaluation.every=0 for others. "
+            f"Received: model.skeleton={recipe.model.skeleton!r}"
+        )
+
+
 def evaluator(recipe: Recipe, network: keras.Model) -> Callable[[], Figures] | None:
     """A function that scores the network on the recipe's evaluation data and draws `predictions.png`; None without."""
     if not has_evaluation(recipe):
@@ -43,11 +86,7 @@ def evaluator(recipe: Recipe, network: keras.Model) -> Callable[[], Figures] | N
     settings = {"flip": recipe.evaluation.flip, "skeleton": recipe.skeleton, "input_size": recipe.input_size}
     predictor = PosePredictor.load(network, **settings)
     if kind == "synthetic":
-        if recipe.skeleton is not COCO_17:
-            raise ValueError(
-                "Synthetic people are scored with COCO's joints: set evaluation.every=0 for others. "
-                f"Received: model.skeleton={recipe.model.skeleton!r}"
-            )
+        _require_coco_joints(recipe)
         scenes = synthetic_scenes(recipe, recipe.training.seed + _EVALUATION_SEED)
         place = recipe.folder / "evaluation"
         paths = place / "person_keypoints.json", place / "images"
@@ -60,7 +99,7 @@ def evaluator(recipe: Recipe, network: keras.Model) -> Callable[[], Figures] | N
     def evaluate() -> Figures:
         figures = _SCORES[kind](predictor, images, annotations, recipe)
         if recipe.evaluation.pictures:
-            dataset = _EVALUATED[kind](annotations, images)
+            dataset = read_coco(annotations, images) if kind == "synthetic" else _evaluated(recipe)
             picture = predictions_picture(predictor, dataset.with_people().samples[: recipe.evaluation.pictures])
             write_file(recipe.folder / "predictions.png", draw.encode_png(picture))
         return figures
@@ -106,7 +145,8 @@ def top_accuracy(network: keras.Model, examples: LabelledExamples, batch_size: i
 
 
 def _coco_scores(predictor: PosePredictor, images: str, annotations: str, recipe: Recipe) -> Figures:
-    options = {"boxes": recipe.top_down, "limit": recipe.evaluation.limit, "progress": False}
+    category = None if recipe.data.kind == "synthetic" else recipe.data.category
+    options = {"boxes": recipe.top_down, "category": category, "limit": recipe.evaluation.limit, "progress": False}
     scores = evaluation.coco(predictor, images, annotations, **options)
     return {"ap": scores.ap, "ap50": scores.ap50, "ap75": scores.ap75, "ar": scores.ar}
 
@@ -127,9 +167,3 @@ def _shares(scores: Any) -> Figures:
 
 
 _SCORES = {"coco": _coco_scores, "synthetic": _coco_scores, "mpii": _mpii_scores, "lspet": _lspet_scores}
-_EVALUATED: dict[str, Callable[..., Dataset]] = {
-    "coco": read_coco,
-    "synthetic": read_coco,
-    "mpii": partial(read_mpii, skip_missing=True),
-    "lspet": read_lspet,
-}

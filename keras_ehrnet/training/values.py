@@ -80,19 +80,25 @@ def override(text: str, kind: type) -> dict[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise RecipeError(f"Changes of a recipe have the form key=value. Received: {text!r}")
+    try:
+        parsed: Any = yaml.safe_load(value)
+    except (yaml.YAMLError, ValueError, TypeError):  # ValueError: a date that cannot be.
+        parsed = value
+    return nested(key, parsed, kind, text)
+
+
+def nested(key: str, value: Any, kind: type, received: str | None = None) -> dict[str, Any]:
+    """A value under the whole key that `key` is, or is the end of, for a dataclass of dataclasses."""
+    received = received or f"{key}={value!r}"
     keys = list(keys_of(kind))
     matches = [full for full in keys if full == key] or [full for full in keys if full.endswith(f".{key}")]
     if not matches:
-        raise RecipeError(f"A recipe has no such key. {_nearest_key(key, keys)}Received: {text!r}")
+        raise RecipeError(f"A recipe has no such key. {_nearest_key(key, keys)}Received: {received!r}")
     if len(matches) > 1:
-        raise RecipeError(f"Several keys end so: {', '.join(matches)}. Received: {text!r}")
-    try:
-        nested: Any = yaml.safe_load(value)
-    except (yaml.YAMLError, ValueError, TypeError):  # ValueError: a date that cannot be.
-        nested = value
+        raise RecipeError(f"Several keys end so: {', '.join(matches)}. Received: {received!r}")
     for part in reversed(matches[0].split(".")):
-        nested = {part: nested}
-    return nested
+        value = {part: value}
+    return value
 
 
 def _nearest_key(key: str, keys: list[str]) -> str:
@@ -101,7 +107,7 @@ def _nearest_key(key: str, keys: list[str]) -> str:
     return suggestion(key, valid).partition("Valid:")[0]
 
 
-def keys_of(kind: Any, prefix: str = "") -> Iterable[str]:
+def keys_of(kind: type, prefix: str = "") -> Iterable[str]:
     """Full names of all keys of a dataclass, those of its parts included."""
     for name, hint in typing.get_type_hints(kind).items():
         if dataclasses.is_dataclass(hint):

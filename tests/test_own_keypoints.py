@@ -1,0 +1,173 @@
+"""Five points on a dog, from the command line alone: trained, scored, exported as bytes, and named everywhere."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import keras_ehrnet as ke
+from keras_ehrnet import metadata
+from keras_ehrnet.skeletons import Skeleton
+
+JOINTS = ("nose", "L_ear", "R_ear", "L_paw", "R_paw")
+LIMBS = ((0, 1), (0, 2), (1, 3), (2, 4))
+SIDE = 96
+COLORS = ((250, 60, 60), (60, 250, 60), (60, 60, 250), (240, 240, 60), (60, 240, 240))
+
+
+RECIPE = """
+model: {name: efficientpose-a, input_size: [64, 64]}
+data: {annotations: dogs.json, images: images, top_down: false, augmentation: none, augmentation_changes: {flip: 0.5}}
+loss: {sigma: 1.5}
+schedule: {rate: 0.003, boundaries: [7]}
+training: {batch_size: 8, steps_per_epoch: 10, seed: 1}
+evaluation: {every: 4, pictures: 4}
+"""
+
+
+def dog(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """A picture of a dog that stands on its hind legs and faces us, a dot for every point; and the points."""
+    shape = np.array([(0, 0), (9, -10), (-9, -10), (13, 20), (-13, 20)], float)
+    angle, size = rng.uniform(-0.4, 0.4), rng.uniform(0.9, 1.3)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    points = shape @ turn.T * size + rng.uniform(38, 58, 2)
+    image = rng.integers(60, 120, (SIDE, SIDE, 3)).astype(np.uint8)
+    body = points.mean(axis=0) + 0.5
+    cv2.ellipse(
+        image, tuple(map(int, body)), (int(14 * size), int(20 * size)), np.degrees(angle), 0, 360, (150,) * 3, -1
+    )
+    for color, (x, y) in zip(COLORS, points, strict=True):
+        cv2.circle(image, (int(x), int(y)), 4, color, -1)
+    return image, points
+
+
+def write_dogs(folder: Path, count: int, **category: object) -> Path:
+    """Pictures of dogs, and their points as a labelling program writes them: ids from 0, no areas, no crowds."""
+    rng = np.random.default_rng(0)
+    (folder / "images").mkdir(parents=True)
+    images, annotations = [], []
+    for number in range(count):
+        image, points = dog(rng)
+        cv2.imwrite(str(folder / "images" / f"{number}.png"), image[..., ::-1])
+        images.append({"id": number, "file_name": f"{number}.png", "width": SIDE, "height": SIDE})
+        low, high = points.min(axis=0) - 8, points.max(axis=0) + 8
+        keypoints = np.column_stack([points.round(2), np.full(5, 2)]).ravel().tolist()
+        box = [*low.round(1).tolist(), *(high - low).round(1).tolist()]
+        annotations.append({"id": number, "image_id": number, "category_id": 0, "bbox": box, "keypoints": keypoints})
+    described = {"id": 0, "name": "dog", "keypoints": JOINTS, "skeleton": np.array(LIMBS).tolist(), **category}
+    content = {"images": images, "annotations": annotations, "categories": [described]}
+    path = folder / "dogs.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def run(*arguments: object, cwd: Path, code: int = 0) -> str:
+    command = [sys.executable, "-m", "keras_ehrnet", *map(str, arguments)]
+    result = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600)
+    assert result.returncode == code, result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
+    return result.stdout + result.stderr
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The folder of a training, and what it said."""
+    folder = tmp_path_factory.mktemp("dogs")
+    write_dogs(folder, 60)
+    (folder / "dog.yaml").write_text(RECIPE)
+    told = run("train", "dog.yaml", "epochs=8", cwd=folder)
+    return folder, told
+
+
+def test_points_are_learned_and_the_score_rises(trained):
+    folder, told = trained
+    assert "6 of 60 images are set aside for validation" in told
+    rows = (folder / "runs/dog/log.csv").read_text().splitlines()
+    columns = rows[0].split(",")
+    first, last = (dict(zip(columns, rows[number].split(","), strict=True)) for number in (4, 8))
+    assert float(last["ap"]) > float(first["ap"]) and float(last["ap"]) > 0.3
+    assert f"ap {float(max(first['ap'], last['ap'])):.4g}" in told
+
+
+def test_names_pairs_and_limbs_are_the_users_everywhere(trained):
+    folder, _ = trained
+    model = folder / "runs/dog/model.keras"
+    expected = Skeleton("dog", JOINTS, LIMBS)
+    assert metadata.read(model).skeleton == expected and expected.flip_permutation == (0, 2, 1, 4, 3)
+
+    scored = run("evaluate", "coco", "images", "dogs.json", "--no-boxes", "-m", model, cwd=folder)
+    assert "OKS with a constant of 0.08 for every joint" in scored
+
+    run("export", model, "-o", "dog.tflite", "-p", "int8", "-d", "poses", "-c", "images", cwd=folder)
+    about = metadata.read(folder / "dog.tflite")
+    assert about.skeleton == expected and about.precision == "int8"
+    assert json.loads(about.to_json())["skeleton"]["flip_permutation"] == [0, 2, 1, 4, 3]
+
+    run("predict", "images/3.png", "-m", "dog.tflite", "--min-score", "0", cwd=folder)
+    (person,) = json.loads((folder / "results/3.json").read_text())["persons"]
+    assert set(person["keypoints"]) == set(JOINTS)
+    predictor = ke.PosePredictor.load(model)
+    truth = json.loads((folder / "dogs.json").read_text())["annotations"]
+    off = [
+        np.hypot(*(predictor(folder / f"images/{number}.png").xy[0] - np.reshape(keypoints, (5, 3))[:, :2]).T)
+        for number, keypoints in enumerate(entry["keypoints"] for entry in truth[:20])
+    ]
+    assert np.median(off) < 8
+
+
+def test_a_side_without_the_other_is_refused_before_the_first_step(tmp_path):
+    write_dogs(tmp_path, 4, keypoints=["nose", "left_ear", "ear", "left_paw", "right_paw"])
+    arguments = ("data.annotations=dogs.json", "data.images=images", "name=dog")
+    told = run("train", "h-4", *arguments, cwd=tmp_path, code=2)
+    assert "'left_ear'" in told and "no counterpart on the right" in told
+    assert not (tmp_path / "runs/dog/log.csv").exists()
+
+
+def test_mirror_pairs_and_constants_in_the_file_count(tmp_path):
+    sigmas = [0.05] * 5
+    path = write_dogs(tmp_path, 2, keypoints=list("abcde"), flip_pairs=[["b", "c"], [3, 4]], sigmas=sigmas)
+    from keras_ehrnet.data import read_coco
+
+    skeleton = read_coco(path).skeleton
+    assert skeleton.flip_permutation == (0, 2, 1, 4, 3) and skeleton.sigmas == tuple(sigmas)
+
+
+def test_one_category_of_several(tmp_path):
+    path = write_dogs(tmp_path, 2)
+    content = json.loads(path.read_text())
+    content["categories"].append({"id": 7, "name": "cat", "keypoints": ["nose", "tail"], "skeleton": []})
+    path.write_text(json.dumps(content))
+    from keras_ehrnet.data import read_coco
+
+    with pytest.raises(ValueError, match="choose one by category="):
+        read_coco(path)
+    assert read_coco(path, category="dog").num_persons == 2
+    assert read_coco(path, category=7).skeleton.joint_names == ("nose", "tail")
+    with pytest.raises(ValueError, match="must have that name or id"):
+        read_coco(path, category="horse")
+
+
+def test_six_pictures_are_enough_to_set_one_aside(tmp_path):
+    from keras_ehrnet.data import read_coco
+    from keras_ehrnet.training import recipe as recipes
+    from keras_ehrnet.training.validation import with_validation
+
+    path = write_dogs(tmp_path, 6)
+    chosen = recipes.with_changes(
+        "h-4", {"annotations": str(path), "images": str(tmp_path / "images"), "folder": str(tmp_path / "run")}
+    )
+    told = []
+    used = with_validation(chosen, told.append)
+    training, validation = (
+        {sample.image_id for sample in read_coco(annotations)}
+        for annotations in (used.data.annotations, used.data.evaluation_annotations)
+    )
+    assert len(validation) == 1 and training | validation == set(range(6)) and not training & validation
+    assert with_validation(chosen, told.append) == used
+    assert "1 of 6 images" in told[0] and len(told) == 1
