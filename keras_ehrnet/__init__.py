@@ -5,9 +5,36 @@ Public names are imported when they are first used, so that `import keras_ehrnet
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from keras_ehrnet.support.lazy import public_names
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from keras_ehrnet import data as data
+    from keras_ehrnet import decode as decode
+    from keras_ehrnet import draw as draw
+    from keras_ehrnet import evaluation as evaluation
+    from keras_ehrnet import export as export
+    from keras_ehrnet import losses as losses
+    from keras_ehrnet import models as models
+    from keras_ehrnet import runtime as runtime
+    from keras_ehrnet import skeletons as skeletons
+    from keras_ehrnet import training as training
+    from keras_ehrnet import weights as weights
+    from keras_ehrnet.models.efficienthrnet import EfficientHRNet as EfficientHRNet
+    from keras_ehrnet.models.efficientnet import EfficientNet as EfficientNet
+    from keras_ehrnet.models.efficientpose import EfficientPose as EfficientPose
+    from keras_ehrnet.models.efficientpose_nas import EfficientPoseNAS as EfficientPoseNAS
+    from keras_ehrnet.models.profile import Profile as Profile
+    from keras_ehrnet.models.profile import profile as profile
+    from keras_ehrnet.poses import Poses as Poses
+    from keras_ehrnet.prediction import PosePredictor as PosePredictor
+    from keras_ehrnet.skeletons import Skeleton as Skeleton
+    from keras_ehrnet.support.errors import KerasEhrnetError as KerasEhrnetError
+    from keras_ehrnet.training import recipe as recipe
+    from keras_ehrnet.training import schedules as schedules
 
 # Public name -> (module, attribute); None stands for the module itself.
 _PUBLIC: dict[str, tuple[str, str | None]] = {

@@ -17,10 +17,19 @@ OUTLINE = (20, 20, 20)
 class People(Protocol):
     """What is drawn of `keras_ehrnet.Poses`."""
 
-    keypoints: np.ndarray
-    scores: np.ndarray
-    skeleton: Skeleton
-    ids: np.ndarray | None
+    @property
+    def keypoints(self) -> np.ndarray: ...
+
+    @property
+    def scores(self) -> np.ndarray: ...
+
+    @property
+    def skeleton(self) -> Skeleton: ...
+
+    @property
+    def ids(self) -> np.ndarray | None: ...
+
+    def boxes(self, threshold: float = 0.0) -> np.ndarray: ...
 
 
 def poses(image: np.ndarray, people: People, *, threshold: float = 0.2) -> np.ndarray:

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 import cv2
 import numpy as np
@@ -146,13 +146,13 @@ def read_image(source: ImageSource) -> np.ndarray:
     return _upright(rgb, _webp_orientation(data)) if _is_webp(data) else rgb
 
 
-def is_pillow_image(source: object) -> bool:
+def is_pillow_image(source: object) -> TypeGuard[PillowImage]:
     """Whether something is a `PIL.Image.Image`, told without Pillow."""
     # Asked of the class: of the picture itself, the last one would read its file.
     return all(hasattr(type(source), name) for name in ("mode", "convert", "getexif", "__array_interface__"))
 
 
-def is_one_image(source: object) -> bool:
+def is_one_image(source: object) -> TypeGuard[ImageSource]:
     """Whether `read_image` takes something as one image, rather than its items as several."""
     single = (str, os.PathLike, ArchiveMember, bytes, bytearray, memoryview)
     return isinstance(source, single) or (isinstance(source, np.ndarray) and source.ndim < 4) or is_pillow_image(source)
@@ -429,7 +429,7 @@ def _looks_like_image(start: bytes) -> bool:
 
 
 # OpenCV 5 has its log in a module of its own, OpenCV 4 at the top.
-_opencv_log = getattr(cv2.utils, "logging", cv2)
+_opencv_log: Any = getattr(cv2.utils, "logging", cv2)
 _SILENT = 0
 _quiet_lock = threading.Lock()
 _quiet_state = {"inside": 0, "level": 0}

@@ -144,7 +144,7 @@ class Poses:
     def resized(self, scale: tuple[float, float], offset: tuple[float, float] = (0.0, 0.0)) -> Poses:
         """The same people with coordinates `xy * scale + offset`."""
         keypoints = self.keypoints.copy()
-        keypoints[..., :2] = keypoints[..., :2] * np.float32(scale) + np.float32(offset)
+        keypoints[..., :2] = keypoints[..., :2] * np.asarray(scale, np.float32) + np.asarray(offset, np.float32)
         return replace(self, keypoints=keypoints)
 
     def to_dict(self) -> dict[str, Any]:

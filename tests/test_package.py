@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -37,6 +39,19 @@ def test_public_names_exist():
         assert getattr(ke, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'EfficientPoze'"):
         _ = ke.EfficientPoze
+
+
+@pytest.mark.parametrize("package", [ke, ke.models])
+def test_type_checkers_see_the_public_names(package):
+    tree = ast.parse(Path(package.__file__).read_text())
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    seen = {}
+    for line in block.body:
+        for name in line.names:
+            seen[name.asname] = (line.module, name.name)
+    places = {f"{module}.{name}": public for public, (module, name) in seen.items()}
+    own = {(f"{module}.{name}" if name else module): public for public, (module, name) in package._PUBLIC.items()}
+    assert places == own
 
 
 EVALUATE = ("evaluate", "evaluate coco", "evaluate mpii", "evaluate lspet")

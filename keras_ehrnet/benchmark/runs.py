@@ -19,7 +19,9 @@ import numpy as np
 
 from keras_ehrnet.benchmark.measure import Measurement, measure_apart
 from keras_ehrnet.export.formats import FORMATS
+from keras_ehrnet.runtime.loading import load_keras
 from keras_ehrnet.support.files import write_file
+from keras_ehrnet.weights.formats import WeightsSource
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -185,7 +187,7 @@ def export_all(
     chosen: Sequence[Case],
     folder: Path,
     *,
-    weights: object = None,
+    weights: WeightsSource | None = None,
     images: Any = None,
     data: Data | None = None,
 ) -> Iterator[Exported]:
@@ -205,15 +207,15 @@ def export_all(
         ValueError: if a model cannot be exported.
         OSError: if files cannot be written.
     """
-    from keras_ehrnet import export, runtime
-    from keras_ehrnet.export.litert.calibration import Calibration, measure_drift
+    from keras_ehrnet import export
+    from keras_ehrnet.export.litert.calibration import Calibration, StaticNetwork, measure_drift
     from keras_ehrnet.prediction import PosePredictor
 
     pictures = synthetic_people() if images is None else images
     keras_networks: dict[str, KerasNetwork] = {}
     for case in chosen:
         if case.model not in keras_networks:
-            keras_networks = {case.model: runtime.load(case.model, weights=weights)}
+            keras_networks = {case.model: load_keras(case.model, weights)}
         network = keras_networks[case.model]
         options: dict[str, Any] = {"precision": case.precision, "decode": case.decode}
         if case.precision in FORMATS[case.format].calibrated:
@@ -223,7 +225,10 @@ def export_all(
             warnings.simplefilter("ignore", UserWarning)
             path = export.write(network.model, folder / case.file_name, case.format, **options)
         predictor = PosePredictor.load(path, protocol="fast")
-        drift = measure_drift(_Fixed(network), predictor.network, Calibration.of(pictures, network, 100))
+        # At its own size, as exported files take it: so that joints can be compared one by one.
+        drift = measure_drift(
+            StaticNetwork(network, network.model), predictor.network, Calibration.of(pictures, network, 100)
+        )
         score = data.score(predictor) if data else None
         yield Exported(case, path, drift and drift.median, drift and drift.lost, score)
 
@@ -258,20 +263,6 @@ def measure_all(
             on_file()
     middle = [sorted(own, key=lambda measurement: measurement.median_ms)[ROUNDS // 2] for own in measured]
     return [(_result(entry, own), own) for entry, own in zip(exported, middle, strict=True)]
-
-
-class _Fixed:
-    """The Keras model at its own size, as exported files take it: so that joints can be compared one by one."""
-
-    def __init__(self, network: KerasNetwork) -> None:
-        self._network = network
-        self.any_size, self.min_score = False, 0.0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._network, name)
-
-    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        return self._network(images)
 
 
 def synthetic_people() -> list[np.ndarray]:

@@ -46,6 +46,16 @@ def numbers(text: str, option: str) -> tuple[float, ...]:
         raise ValueError(f"{option} takes numbers separated by commas, such as 0.5,1,2. Received: {text!r}") from None
 
 
+def size_of(text: str | None) -> tuple[int, int] | None:
+    """The (height, width) that `--input-size` names, if it does."""
+    if text is None:
+        return None
+    sides = numbers(text, "--input-size")
+    if len(sides) != 2 or any(side != int(side) for side in sides):
+        raise ValueError(f"--input-size takes height,width, two whole numbers. Received: {text!r}")
+    return int(sides[0]), int(sides[1])
+
+
 def load_keras() -> None:
     with silenced():
         import keras

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from keras_ehrnet import metadata
-from keras_ehrnet.cli.common import WeightsOption, load_keras, make_console, numbers
+from keras_ehrnet.cli.common import WeightsOption, load_keras, make_console, size_of
 from keras_ehrnet.export import formats
 from keras_ehrnet.export.formats import FORMATS
 from keras_ehrnet.export.litert.convert import DECODES
@@ -59,7 +59,7 @@ def export(
         raise ValueError("Name the file to write, such as --output model.tflite. Received: no --output")
     network = {
         "weights": weights,
-        "input_size": tuple(int(side) for side in numbers(input_size, "--input-size")) if input_size else None,
+        "input_size": size_of(input_size),
     }
     options = {
         **network,

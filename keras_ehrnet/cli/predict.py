@@ -20,6 +20,7 @@ from keras_ehrnet.cli.common import (
     make_console,
     make_folder,
     numbers,
+    size_of,
 )
 from keras_ehrnet.support.terminal import FAILED, complain, progress_bar
 from keras_ehrnet.weights import registry
@@ -65,7 +66,7 @@ def predict(
     if is_video and csv:
         raise ValueError("--csv is for images; a video's points are written as a line of JSON per frame.")
     paths = [] if is_video else list_images(source)
-    size = tuple(int(side) for side in numbers(input_size, "--input-size")) if input_size else None
+    size = size_of(input_size)
     _refuse_overwriting(paths, output)
     make_folder(output)
     if model is None:

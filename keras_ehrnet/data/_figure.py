@@ -287,5 +287,7 @@ def _hull(centers: np.ndarray, radii: np.ndarray) -> np.ndarray:
 
 def _fill(target: np.ndarray, polygon: np.ndarray, value: np.ndarray | int) -> None:
     corners = np.rint((polygon - 0.5) * 2**_SUBPIXEL_BITS).astype(np.int32)
-    color, line = (int(value), cv2.LINE_8) if np.isscalar(value) else (tuple(map(float, value)), cv2.LINE_AA)
-    cv2.fillConvexPoly(target, corners, color, line, _SUBPIXEL_BITS)
+    if isinstance(value, np.ndarray):
+        cv2.fillConvexPoly(target, corners, tuple(map(float, value)), cv2.LINE_AA, _SUBPIXEL_BITS)
+    else:
+        cv2.fillConvexPoly(target, corners, int(value), cv2.LINE_8, _SUBPIXEL_BITS)

@@ -330,7 +330,7 @@ def clean_joints(joints: np.ndarray, sizes: np.ndarray | None, places: Sequence[
     if sizes is not None:
         outside = labelled & ((xy < 0) | (xy > sizes[:, None])).any(axis=-1)
         labelled = labelled & ~outside
-        problems.add("joints outside the image, taken as unlabelled", [places[i] for i in np.nonzero(outside)[0]])
+        problems.add("joints outside the image, taken as unlabelled", [places[int(i)] for i in np.nonzero(outside)[0]])
     return np.where(labelled[..., None], joints, 0).astype(np.float32)
 
 

@@ -211,7 +211,8 @@ def outlines(person: Person) -> list[np.ndarray]:
 def image_region(image_size: tuple[int, int], short_side: bool) -> Region:
     """The whole image, or the square of its short side about its middle."""
     width, height = image_size
-    return Region((width / 2, height / 2), (min(image_size),) * 2 if short_side else (width, height))
+    side = min(image_size)
+    return Region((width / 2, height / 2), (side, side) if short_side else (width, height))
 
 
 def person_region(person: Person, margin: float) -> Region:

@@ -14,7 +14,7 @@ import numpy as np
 
 from keras_ehrnet.data._checks import plain
 from keras_ehrnet.data.augment import Augmentation, Region, augmentation, jitter_colors, random_warp
-from keras_ehrnet.data.targets import Batch
+from keras_ehrnet.data.targets import Batch, Shapes
 from keras_ehrnet.images import ImageSource, is_image_file, read_image
 from keras_ehrnet.support import files
 from keras_ehrnet.support.errors import AnnotationError, reads
@@ -64,7 +64,7 @@ class LabelledImages:
         if limit is None or limit >= len(self):
             return self
         chosen = np.arange(limit) * len(self) // limit
-        return replace(self, sources=[self.sources[index] for index in chosen], labels=self.labels[chosen])
+        return replace(self, sources=[self.sources[int(index)] for index in chosen], labels=self.labels[chosen])
 
 
 @reads(AnnotationError)
@@ -140,7 +140,7 @@ def read_cifar100(place: str | os.PathLike, split: str, sha256: str | None = CIF
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"This is not the Python version of CIFAR-100 ({error!r}). Received: {place}") from error
     images = np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))
-    return LabelledImages(f"cifar-100 {split}", classes, images, labels)
+    return LabelledImages(f"cifar-100 {split}", classes, list(images), labels)
 
 
 def _check_sha256(path: Path, expected: str) -> None:
@@ -155,7 +155,10 @@ def _unpickled(place: Path, name: str) -> dict[bytes, Any]:
             with (place / name).open("rb") as file:
                 return _ArraysOnly(file, encoding="bytes").load()
         with tarfile.open(place) as archive:
-            return _ArraysOnly(archive.extractfile(f"{_CIFAR_FOLDER}/{name}"), encoding="bytes").load()
+            member = archive.extractfile(f"{_CIFAR_FOLDER}/{name}")
+            if member is None:
+                raise KeyError(name)  # A folder of that name.
+            return _ArraysOnly(member, encoding="bytes").load()
     except FileNotFoundError:
         raise FileNotFoundError(f"A file of CIFAR-100 is missing. Received: {place / name}") from None
     except (tarfile.TarError, pickle.UnpicklingError, EOFError, KeyError, AttributeError) as error:
@@ -198,8 +201,7 @@ class LabelledExamples:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "augmentation", augmentation(self.augmentation))
-        if self.augmentation.half_body or self.augmentation.mosaic:
+        if self.change.half_body or self.change.mosaic:
             raise ValueError(
                 f"Classifiers take neither half bodies nor mosaics. Received: augmentation={self.augmentation!r}"
             )
@@ -207,13 +209,18 @@ class LabelledExamples:
     def __len__(self) -> int:
         return len(self.dataset)
 
+    @property
+    def change(self) -> Augmentation:
+        """How much images are changed at random."""
+        return augmentation(self.augmentation)
+
     def report(self) -> str:
         """What was left out while reading: nothing."""
         return ""
 
-    def shapes(self) -> Batch:
+    def shapes(self) -> Shapes:
         """Shapes of one example's image, label and weight."""
-        return Batch((*self.input_size, 3), (1,), ())
+        return Shapes((*self.input_size, 3), (1,), ())
 
     def empty(self, size: int) -> Batch:
         """Arrays for `size` examples, not filled."""
@@ -236,8 +243,8 @@ class LabelledExamples:
         for row, (epoch, index) in enumerate(numbers):
             rng = np.random.default_rng((self.seed, int(epoch), int(index)))
             self._warped(int(index), rng, batch.images[row])
-            if self.augmentation.changes_colors:
-                jitter_colors(batch.images[row], self.augmentation, rng)
+            if self.change.changes_colors:
+                jitter_colors(batch.images[row], self.change, rng)
             batch.joints[row] = self.dataset.labels[index]
             batch.masks[row] = 1
         return batch
@@ -247,4 +254,4 @@ class LabelledExamples:
         height, width = image.shape[:2]
         side = self.crop * min(height, width)
         region = Region((width / 2, height / 2), (side, side))
-        random_warp(self.augmentation, region, (out.shape[1], out.shape[0]), rng).image(image, out)
+        random_warp(self.change, region, (out.shape[1], out.shape[0]), rng).image(image, out)

@@ -432,7 +432,7 @@ def _check_segmentation(person: Person, size: tuple[int, int] | None, where: str
             received = f"{person.segmentation['size']}, image {expected or 'of unknown size'}"
             raise AnnotationError(f"{where} must be of the size of the image. Received: {received}")
         runs = _run_lengths(person.segmentation["counts"])
-        if runs is None or sum(runs) != size[0] * size[1]:
+        if runs is None or size is None or sum(runs) != size[0] * size[1]:
             counts = plain(person.segmentation["counts"])
             raise AnnotationError(f"{where} must be run lengths that fill the image. Received: {counts}")
     elif not isinstance(person.segmentation, list) or not all(_is_polygon(polygon) for polygon in person.segmentation):
@@ -455,7 +455,7 @@ def _decoded(segmentation: list | dict, width: int, height: int) -> np.ndarray:
         from pycocotools import mask
 
         counts = mask.merge(mask.frPyObjects(segmentation, height, width))["counts"]
-    runs = _run_lengths(counts)
+    runs = _run_lengths(counts) or []
     inside = np.arange(len(runs)) % 2 == 1  # Outside and inside take turns, column by column.
     return np.repeat(inside, runs).reshape(width, height).T
 

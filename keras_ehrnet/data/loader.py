@@ -13,7 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from keras_ehrnet.data.targets import Batch, Examples
+from keras_ehrnet.data.targets import Batch, BatchMaker
 
 _SLOTS = 2  # Batches a worker may be ahead, each with a place in shared memory.
 _LOOK_AFTER = 1.0  # Seconds without a batch after which to see whether the worker still lives.
@@ -92,7 +92,7 @@ def as_training_data(batch: Batch, outputs: Sequence[str] | None) -> tuple[Any, 
 
 
 def numpy_batches(
-    examples: Examples,
+    examples: BatchMaker,
     order: Order,
     *,
     outputs: Sequence[str] | None = None,
@@ -105,7 +105,7 @@ def numpy_batches(
     usual `if __name__ == "__main__":`. They end with the generator.
 
     Args:
-        examples: `Examples`. What is in a batch.
+        examples: `BatchMaker`, such as `Examples`. What is in a batch.
         order: `Order`. Which samples make which batch.
         outputs: names of the model's outputs, each of which gets joints and masks; None for the arrays alone.
         start: int. Step to begin with, to resume a training.
@@ -126,7 +126,7 @@ def numpy_batches(
     return (as_training_data(batch, outputs) for batch in batches)
 
 
-def check_order(examples: Examples, order: Order) -> None:
+def check_order(examples: BatchMaker, order: Order) -> None:
     """ValueError if the order is for another number of samples."""
     if order.length != len(examples):
         raise ValueError(f"The order must be of {len(examples)} samples, as are the examples. Received: {order!r}")
@@ -145,12 +145,12 @@ def steps(order: Order, start: int) -> Iterator[int]:
         step += 1
 
 
-def _in_process(examples: Examples, order: Order, start: int) -> Iterator[Batch]:
+def _in_process(examples: BatchMaker, order: Order, start: int) -> Iterator[Batch]:
     for step in steps(order, start):
         yield examples.batch(order.numbers(step))
 
 
-def _from_workers(examples: Examples, order: Order, start: int, workers: int) -> Iterator[Batch]:
+def _from_workers(examples: BatchMaker, order: Order, start: int, workers: int) -> Iterator[Batch]:
     context = multiprocessing.get_context("spawn")
     team = [_Worker(context, examples, order, start + number, workers) for number in range(workers)]
     try:
@@ -164,7 +164,7 @@ def _from_workers(examples: Examples, order: Order, start: int, workers: int) ->
 class _Worker:
     """A process that makes every n-th batch, in shared memory."""
 
-    def __init__(self, context: Any, examples: Examples, order: Order, start: int, stride: int) -> None:
+    def __init__(self, context: Any, examples: BatchMaker, order: Order, start: int, stride: int) -> None:
         self._examples = examples
         sizes = [array.nbytes for array in examples.empty(order.batch_size)]
         memory = [[context.RawArray("B", size) for size in sizes] for _ in range(_SLOTS)]
@@ -200,14 +200,14 @@ class _Worker:
         self._ready.close()
 
 
-def _batch_in(buffers: list[Any], examples: Examples, size: int) -> Batch:
-    kinds = Batch(np.uint8, np.float32, np.uint8)
+def _batch_in(buffers: list[Any], examples: BatchMaker, size: int) -> Batch:
+    kinds = (np.uint8, np.float32, np.uint8)
     arrays = zip(buffers, kinds, examples.shapes(), strict=True)
     return Batch(*(np.frombuffer(buffer, kind).reshape(size, *shape) for buffer, kind, shape in arrays))
 
 
 def _work(
-    examples: Examples, order: Order, start: int, stride: int, memory: list[list[Any]], free: Any, ready: Any
+    examples: BatchMaker, order: Order, start: int, stride: int, memory: list[list[Any]], free: Any, ready: Any
 ) -> None:
     cv2.setNumThreads(1)  # The workers are the threads.
     slots = [_batch_in(buffers, examples, order.batch_size) for buffers in memory]

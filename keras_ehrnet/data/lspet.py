@@ -56,7 +56,8 @@ def read_lspet(
     content = load_json(annotations, dict)
     joint_names = need(content, "joint_names", name, list)
     order = Skeleton(name, tuple(map(str, joint_names)), ()).mapping_to(LSP_14)
-    if None in order or len(joint_names) != LSP_14.num_joints:
+    known = [joint for joint in order if joint is not None]
+    if len(known) != len(order) or len(joint_names) != LSP_14.num_joints:
         raise AnnotationError(f"{name} must have the joints of LSP in 'joint_names'. Received: {plain(joint_names)}")
     entries = need(content, "images", name, list)
     files = [need(entry, "file_name", f"{name}: image {row}", str) for row, entry in enumerate(entries)]
@@ -77,7 +78,7 @@ def read_lspet(
         )
     problems = Problems()
     joints = np.concatenate([xy, (labelled.astype(int) + seen)[..., None]], axis=-1)
-    joints = clean_joints(joints[:, list(order)], sizes, files, problems)
+    joints = clean_joints(joints[:, known], sizes, files, problems)
 
     rows = {file: row for row, file in enumerate(files)}
     nobody = {file for file, row in rows.items() if not joints[row, :, 2].any()}

@@ -147,8 +147,8 @@ def _head(person: Person, skeleton: Skeleton) -> list[np.ndarray] | None:
     neck = _labelled(person, skeleton, _HEAD_ENDS[0])
     if neck is None:
         # Where the neck is covered, both shoulders tell.
-        ends = [_labelled(person, skeleton, (name,)) for name in _SHOULDERS]
-        neck = None if any(end is None for end in ends) else (ends[0] + ends[1]) / 2
+        left, right = (_labelled(person, skeleton, (name,)) for name in _SHOULDERS)
+        neck = None if left is None or right is None else (left + right) / 2
     top = _labelled(person, skeleton, _HEAD_ENDS[1])
     if neck is None or top is None:
         return None
@@ -172,4 +172,4 @@ def _region(polygons: Sequence[np.ndarray], image_size: tuple[int, int], skeleto
     width, height = image_size
     segmentation = [polygon.reshape(-1).tolist() for polygon in polygons]
     joints = np.zeros((skeleton.num_joints, 3), np.float32)
-    return Person(joints, [0, 0, width, height], float(width * height), segmentation=segmentation)
+    return Person(joints, np.array([0, 0, width, height]), float(width * height), segmentation=segmentation)

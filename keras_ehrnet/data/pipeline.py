@@ -9,14 +9,14 @@ import cv2
 import numpy as np
 
 from keras_ehrnet.data.loader import Order, as_training_data, available_cores, check_order
-from keras_ehrnet.data.targets import Batch, Examples
+from keras_ehrnet.data.targets import Batch, BatchMaker
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 
 def tf_batches(
-    examples: Examples,
+    examples: BatchMaker,
     order: Order,
     *,
     outputs: Sequence[str] | None = None,
@@ -31,7 +31,7 @@ def tf_batches(
     is set to one thread of its own.
 
     Args:
-        examples: `Examples`. What is in a batch.
+        examples: `BatchMaker`, such as `Examples`. What is in a batch.
         order: `Order`. Which samples make which batch. One that repeats has no end: give `fit` `steps_per_epoch`.
         outputs: names of the model's outputs, each of which gets joints and masks; None for the arrays alone.
         start: int. Step to begin with, to resume a training.

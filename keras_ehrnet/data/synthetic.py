@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -120,7 +121,7 @@ class Scenes:
 
     def _joints(self, figure: Figure, number: int, front: np.ndarray) -> np.ndarray:
         xy, faces_away = joint_positions(figure, self.skeleton)
-        inside = ((xy >= 0) & (xy < self.image_size)).all(axis=1)
+        inside = np.all((xy >= 0) & (xy < self.image_size), axis=1)
         column, row = np.where(inside[:, None], xy, 0).astype(int).T
         # A joint at the very edge of a limb may lie a pixel outside of what was drawn, on the background.
         covered = ~np.isin(front[row, column], (0, number))
@@ -130,7 +131,7 @@ class Scenes:
         return np.where(inside[:, None], joints, 0).astype(np.float32)
 
 
-def dataset(length: int, *, image_size: tuple[int, int] = (256, 256), seed: int = 0, **scenes: object) -> Dataset:
+def dataset(length: int, *, image_size: tuple[int, int] = (256, 256), seed: int = 0, **scenes: Any) -> Dataset:
     """Synthetic people as a data set in memory.
 
     Args:
@@ -192,10 +193,10 @@ def write_coco(
     entries, annotations = [], []
     for sample in (scenes.sample(index) for index in range(first, first + length)):
         name = f"{sample.image_id:08d}{suffix}"
-        write_image(images / name, sample.source)
-        entries.append(
-            {"id": sample.image_id, "file_name": name, "width": sample.image_size[0], "height": sample.image_size[1]}
-        )
+        picture = sample.read()
+        height, width = picture.shape[:2]
+        write_image(images / name, picture)
+        entries.append({"id": sample.image_id, "file_name": name, "width": width, "height": height})
         annotations.extend(_annotations(sample, len(annotations) + 1))
     skeleton = scenes.skeleton
     category = {"id": 1, "name": "person", "supercategory": "person", "keypoints": list(skeleton.joint_names)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -24,6 +24,19 @@ from keras_ehrnet.data.augment import (
 _MOSAIC_CENTRE = (0.3, 0.7)  # Where the four images of a mosaic meet, as parts of the sides.
 
 
+class Shapes(NamedTuple):
+    """Shapes of one example's arrays, as they are named in `Batch`."""
+
+    images: tuple[int, ...]
+    joints: tuple[int, ...]
+    masks: tuple[int, ...]
+
+    def arrays(self, size: int) -> Batch:
+        """Arrays for `size` examples, not filled."""
+        images, joints, masks = ((size, *shape) for shape in self)
+        return Batch(np.empty(images, np.uint8), np.empty(joints, np.float32), np.empty(masks, np.uint8))
+
+
 class Batch(NamedTuple):
     """Examples side by side.
 
@@ -37,10 +50,17 @@ class Batch(NamedTuple):
     joints: np.ndarray
     masks: np.ndarray
 
-    def arrays(self, size: int) -> Batch:
-        """Arrays for `size` examples, not filled, where the fields are the shapes of one."""
-        images, joints, masks = ((size, *shape) for shape in self)
-        return Batch(np.empty(images, np.uint8), np.empty(joints, np.float32), np.empty(masks, np.uint8))
+
+class BatchMaker(Protocol):
+    """What makes batches: `Examples` of people, or `LabelledExamples` of classes. Methods as of the former."""
+
+    def __len__(self) -> int: ...
+
+    def shapes(self) -> Shapes: ...
+
+    def empty(self, size: int) -> Batch: ...
+
+    def batch(self, numbers: Sequence[tuple[int, int]] | np.ndarray, out: Batch | None = None) -> Batch: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +99,7 @@ class Examples:
     samples: tuple[Sample, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "augmentation", augmentation(self.augmentation))
+        augmentation(self.augmentation)
         if not self.dataset.num_persons:
             raise ValueError(f"There is nobody to train on: no person has labelled joints. Received: {self.dataset!r}")
         if any(sample.source is None for sample in self.dataset):
@@ -95,6 +115,11 @@ class Examples:
     def __len__(self) -> int:
         return len(self.samples)
 
+    @property
+    def change(self) -> Augmentation:
+        """How much images are changed at random."""
+        return augmentation(self.augmentation)
+
     def report(self) -> str:
         """What the data set's reader corrected or left out, and what `max_people` masks; one line each."""
         crowded = [str(sample.image_id) for sample in self.samples if len(sample.targets) > self.max_people]
@@ -106,12 +131,12 @@ class Examples:
             )
         return "\n".join(lines)
 
-    def shapes(self) -> Batch:
-        """Shapes of the arrays of one example."""
+    def shapes(self) -> Shapes:
+        """Shapes of one example's image, joints and mask."""
         height, width = self.input_size
         people = 1 if self.top_down else self.max_people
         mask = tuple(-(-side // self.mask_stride) for side in self.input_size)
-        return Batch((height, width, 3), (people, self.dataset.skeleton.num_joints, 3), mask)
+        return Shapes((height, width, 3), (people, self.dataset.skeleton.num_joints, 3), mask)
 
     def empty(self, size: int) -> Batch:
         """Arrays for `size` examples, not filled."""
@@ -135,12 +160,12 @@ class Examples:
         for row, (epoch, index) in enumerate(numbers):
             rng = np.random.default_rng((self.seed, int(epoch), int(index)))
             image = batch.images[row]
-            if not self.top_down and rng.random() < self.augmentation.mosaic:
+            if not self.top_down and rng.random() < self.change.mosaic:
                 joints, mask = self._mosaic(int(index), rng, image)
             else:
                 joints, mask = self._example(self.samples[index], rng, image)
-            if self.augmentation.changes_colors:
-                jitter_colors(image, self.augmentation, rng)
+            if self.change.changes_colors:
+                jitter_colors(image, self.change, rng)
             batch.joints[row] = _padded(joints, batch.joints.shape[1])
             batch.masks[row] = mask
         return batch
@@ -164,12 +189,12 @@ class Examples:
         region = None
         if self.top_down:
             person = sample.persons[0]
-            if rng.random() < self.augmentation.half_body:
+            if rng.random() < self.change.half_body:
                 region = half_body_region(person, self.dataset.skeleton, rng, self.margin)
             region = region or person_region(person, self.margin)
         else:
-            region = image_region((image.shape[1], image.shape[0]), self.augmentation.short_side)
-        return random_warp(self.augmentation, region, size, rng)
+            region = image_region((image.shape[1], image.shape[0]), self.change.short_side)
+        return random_warp(self.change, region, size, rng)
 
     def _mosaic(self, index: int, rng: np.random.Generator, out: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Four images in the corners of one, each with its own warp."""

@@ -173,7 +173,7 @@ def verify_tfrecords(folder: str | os.PathLike, *, progress: bool = True) -> lis
         task = bar.add_task(f"Checking {dataset.name}", total=len(dataset))
         for sample in dataset:
             try:
-                sample.source.read_bytes()
+                _source_of(sample).read_bytes()
             except ImageError as error:
                 damaged.append(str(error))
             bar.advance(task)
@@ -209,8 +209,15 @@ def _encoded(sample: Sample) -> tuple[bytes, tuple[int, int]]:
         return cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))[1].tobytes(), size
     if isinstance(sample.source, bytes):
         return sample.source, size
-    source = sample.source if isinstance(sample.source, ArchiveMember) else Path(sample.source)
-    return source.read_bytes(), size
+    return _source_of(sample).read_bytes(), size
+
+
+def _source_of(sample: Sample) -> ArchiveMember | Path:
+    if isinstance(sample.source, ArchiveMember):
+        return sample.source
+    if isinstance(sample.source, (str, os.PathLike)):
+        return Path(sample.source)
+    raise ValueError(f"Images are files or arrays. Received: {type(sample.source).__name__}")
 
 
 def _record(sample: Sample, size: tuple[int, int]) -> dict[str, Any]:

@@ -55,4 +55,4 @@ def grouped_peaks(peaks: np.ndarray, skeleton: Skeleton, input_size: Size, max_p
 def _to_pixels(joints: np.ndarray, input_size: Size) -> np.ndarray:
     """y, x, score with coordinates in [0, 1] as x, y, score with coordinates in pixels."""
     height, width = input_size
-    return joints[..., [1, 0, 2]] * np.float32((width, height, 1))
+    return joints[..., [1, 0, 2]] * np.array((width, height, 1), np.float32)

@@ -177,7 +177,7 @@ def _attach(loose: np.ndarray, people: list[list[int]], peaks: Peaks, xy: np.nda
         np.array([reduce(xy[members], axis=0) for members in people]) for reduce in (np.min, np.mean, np.max)
     )
     distance = np.linalg.norm(xy[loose][:, None] - middle, axis=-1)
-    within = ((xy[loose][:, None] >= low) & (xy[loose][:, None] <= high)).all(axis=-1)
+    within = np.all((xy[loose][:, None] >= low) & (xy[loose][:, None] <= high), axis=-1)
     taken: set[int] = set()
     for flat in np.argsort(distance, axis=None, kind="stable"):
         number, person = np.unravel_index(flat, distance.shape)

@@ -127,7 +127,7 @@ def oks_average_precision(
     checked = _checked_results(results, content, known_ids)
     stats = _stats(checked, content, chosen, np.asarray(sigmas, np.float64))
     inside = set(chosen)
-    targets = (content.keypoints[..., 2] > 0).any(axis=1)
+    targets = np.any(content.keypoints[..., 2] > 0, axis=1)
     persons = sum(
         entry["image_id"] in inside and bool(is_target) and not entry["iscrowd"]
         for entry, is_target in zip(content.persons, targets, strict=True)
@@ -138,11 +138,11 @@ def oks_average_precision(
 
 
 def _chosen_images(image_ids: Iterable[int | str], known: Ids, name: str) -> list[int | str]:
-    given = list(image_ids)
-    unknown = {image_id for image_id in given if known.find(image_id) is None}
+    found = [(image_id, known.find(image_id)) for image_id in image_ids]
+    unknown = {image_id for image_id, own in found if own is None}
     if unknown:
         raise ValueError(f"{name} has no images of these ids. Received: {plain(sorted(unknown, key=str))}")
-    chosen = [known.find(image_id) for image_id in given]
+    chosen = [own for _, own in found if own is not None]
     need_unique(chosen, "id", "The list of images to score")
     return chosen
 
@@ -188,7 +188,7 @@ def _stats(results: list[dict], content: CocoContent, image_ids: list[Any], sigm
         for result in results
     ]
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress.
-        truth = COCO()
+        truth: Any = COCO()
         truth.dataset = {
             "info": {},
             "images": [{"id": number} for number in images.values()],
@@ -209,7 +209,7 @@ def _stats(results: list[dict], content: CocoContent, image_ids: list[Any], sigm
             ],
         }
         truth.createIndex()
-        found = truth.loadRes(results) if results else COCO()
+        found: Any = truth.loadRes(results) if results else COCO()
         if not results:  # pycocotools cannot load an empty list.
             found.dataset = {**truth.dataset, "annotations": []}
             found.createIndex()

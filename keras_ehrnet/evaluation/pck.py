@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -169,7 +169,7 @@ def pck(
     if reference_lengths is None:
         reference_lengths = torso_lengths(truth, labelled, skeleton)
     lengths = np.asarray(reference_lengths, np.float64)
-    thresholds = (threshold,) if np.ndim(threshold) == 0 else tuple(threshold)
+    thresholds = tuple(threshold) if isinstance(threshold, Iterable) else (threshold,)
     return _shares("PCK", predicted, truth, labelled, lengths, thresholds, skeleton)
 
 

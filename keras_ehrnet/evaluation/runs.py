@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from keras_ehrnet.images import ImageError
 from keras_ehrnet.poses import Poses
 from keras_ehrnet.skeletons import LSP_14, MPII_16, Skeleton
 from keras_ehrnet.support.errors import CheckpointError, reading
-from keras_ehrnet.support.files import sha256, write_file
+from keras_ehrnet.support.files import sha256, why, write_file
 from keras_ehrnet.support.messages import suggests_keywords, warn
 from keras_ehrnet.support.terminal import progress_bar
 
@@ -202,12 +202,16 @@ Predict = Callable[[np.ndarray, Sample], Poses]
 
 def _whole(predictor: PosePredictor) -> Predict:
     """People in the whole image."""
-    return lambda image, sample: predictor(image)
+    return lambda image, sample: cast("Poses", predictor(image))
 
 
 def _boxed(predictor: PosePredictor) -> Predict:
     """People by the boxes of a sample's targets, one result each, in their order."""
-    return lambda image, sample: predictor(image, boxes=np.array([person.box for person in sample.targets]))
+
+    def predict(image: np.ndarray, sample: Sample) -> Poses:
+        return cast("Poses", predictor(image, boxes=np.array([person.box for person in sample.targets])))
+
+    return predict
 
 
 def _records(
@@ -286,9 +290,7 @@ class _Journal:
             else:
                 write_file(self._path, json.dumps(fingerprint) + "\n")
         except OSError as error:
-            raise ValueError(
-                f"Results cannot be written ({(error.__cause__ or error).strerror}). Received: {folder}"
-            ) from error
+            raise ValueError(f"Results cannot be written ({why(error)}). Received: {folder}") from error
 
     def _read(self, fingerprint: Record) -> None:
         with reading(CheckpointError, self._path):

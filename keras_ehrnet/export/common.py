@@ -10,14 +10,18 @@ from keras_ehrnet.metadata import Input, Metadata
 from keras_ehrnet.runtime.keras import KerasNetwork
 from keras_ehrnet.runtime.loading import load_keras
 from keras_ehrnet.skeletons import Skeleton
-from keras_ehrnet.support.messages import suggestion
+from keras_ehrnet.support.messages import is_whole, suggestion
+from keras_ehrnet.weights.formats import WeightsSource
 
 if TYPE_CHECKING:
     import keras
 
 
 def load(
-    source: str | Path | keras.Model, weights: object, skeleton: Skeleton | None, input_size: tuple[int, int] | None
+    source: str | Path | keras.Model,
+    weights: WeightsSource | None,
+    skeleton: Skeleton | None,
+    input_size: tuple[int, int] | None,
 ) -> KerasNetwork:
     """The network to export; arguments as of `keras_ehrnet.runtime.load`.
 
@@ -31,8 +35,7 @@ def load(
 
 def check_batch(batch: object) -> None:
     """ValueError unless this is a number of images, or None for any."""
-    whole = hasattr(batch, "__index__") and not isinstance(batch, bool)
-    if batch is not None and not (whole and batch > 0):
+    if batch is not None and not is_whole(batch):
         raise ValueError(f"The batch is a positive whole number, or None for any size. Received: batch={batch!r}")
 
 

@@ -9,6 +9,7 @@ from keras_ehrnet.runtime.onnx import METADATA_KEY
 from keras_ehrnet.skeletons import Skeleton
 from keras_ehrnet.support.files import write_file
 from keras_ehrnet.support.messages import suggests_keywords
+from keras_ehrnet.weights.formats import WeightsSource
 
 if TYPE_CHECKING:
     import keras
@@ -26,7 +27,7 @@ def onnx(
     source: str | Path | keras.Model,
     path: str | Path,
     *,
-    weights: object = None,
+    weights: WeightsSource | None = None,
     skeleton: Skeleton | None = None,
     input_size: tuple[int, int] | None = None,
     batch: int | None = 1,

@@ -47,7 +47,7 @@ class Graph:
     nodes: list[NodeProto] = field(default_factory=list)
     constants: list[TensorProto] = field(default_factory=list)
 
-    def add(self, operator: str, inputs: Sequence[str], **attributes: object) -> str:
+    def add(self, operator: str, inputs: Sequence[str], **attributes: Any) -> str:
         """Appends an operator; returns the name of its output, which is that of the node."""
         name = self._unused(operator.lower())
         self.nodes.append(helper.make_node(operator, inputs, [name], name=name, **attributes))
@@ -133,8 +133,10 @@ def _channels_first(graph: Graph, input_dtype: str, rank: int) -> str:
 
 
 def _channels_last(graph: Graph, value: str, rank: int, name: str) -> None:
-    operator, attributes = ("Identity", {}) if rank == 2 else ("Transpose", {"perm": [0, *range(2, rank), 1]})
-    graph.nodes.append(helper.make_node(operator, [value], [name], name=name, **attributes))
+    if rank == 2:
+        graph.nodes.append(helper.make_node("Identity", [value], [name], name=name))
+    else:
+        graph.nodes.append(helper.make_node("Transpose", [value], [name], name=name, perm=[0, *range(2, rank), 1]))
 
 
 def _outputs(model: keras.Model) -> dict[str, keras.KerasTensor]:
@@ -178,8 +180,8 @@ def _same_pads(sides: Iterable[int], kernel: Sequence[int], strides: Sequence[in
         max((math.ceil(side / stride) - 1) * stride + size - side, 0)
         for side, size, stride in zip(sides, kernel, strides, strict=True)
     ]
-    before = [total // 2 for total in totals]
-    return (*before, *(total - first for total, first in zip(totals, before, strict=True)))
+    top, left = (total // 2 for total in totals)
+    return top, left, totals[0] - top, totals[1] - left
 
 
 def _window(value: Value, layer: Any, size: Sequence[int], dilation: Sequence[int] = (1, 1)) -> dict[str, object]:

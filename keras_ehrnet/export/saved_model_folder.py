@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from keras_ehrnet.skeletons import Skeleton
 from keras_ehrnet.support.files import replace_folder, write_file
 from keras_ehrnet.support.messages import suggests_keywords
+from keras_ehrnet.weights.formats import WeightsSource
 
 if TYPE_CHECKING:
     import keras
@@ -24,7 +25,7 @@ def saved_model(
     source: str | Path | keras.Model,
     path: str | Path,
     *,
-    weights: object = None,
+    weights: WeightsSource | None = None,
     skeleton: Skeleton | None = None,
     input_size: tuple[int, int] | None = None,
     batch: int | None = 1,

@@ -36,12 +36,12 @@ class _MapLoss(keras.losses.Loss):
 
     def __call__(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None) -> Tensor:
         if sample_weight is not None:
-            sample_weight = ops.cast(sample_weight, "float32")
-            if len(sample_weight.shape) == 1:
-                sample_weight = sample_weight[:, None, None]
+            weight: Tensor = ops.cast(sample_weight, "float32")
+            if len(weight.shape) == 1:
+                sample_weight = weight[:, None, None]
             else:
                 size = ops.shape(y_pred)[1:3]
-                sample_weight = ops.image.resize(sample_weight[..., None], size, "nearest")[..., 0]
+                sample_weight = ops.image.resize(weight[..., None], size, "nearest")[..., 0]
         return super().__call__(y_true, y_pred, sample_weight)
 
     def _mean_squared(self, true: Tensor, pred: Tensor, labelled: Tensor) -> Tensor:

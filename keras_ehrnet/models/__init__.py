@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from keras_ehrnet.support.lazy import public_names
+
+if TYPE_CHECKING:
+    from keras_ehrnet.models.saving import save as save
+    from keras_ehrnet.models.variants import VARIANTS as VARIANTS
+    from keras_ehrnet.models.variants import Variant as Variant
+    from keras_ehrnet.models.variants import names as list  # noqa: F401
+    from keras_ehrnet.models.variants import variant as variant
 
 _PUBLIC: dict[str, tuple[str, str | None]] = {
     "VARIANTS": ("keras_ehrnet.models.variants", "VARIANTS"),

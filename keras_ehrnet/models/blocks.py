@@ -8,6 +8,9 @@ from typing import Any
 import keras
 from keras import layers
 
+from keras_ehrnet.support.messages import is_whole
+from keras_ehrnet.weights.formats import WeightsSource
+
 Tensor = Any
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -196,21 +199,21 @@ def check_input_shape(
             f"Height and width of input_shape must be multiples of {multiple}; the nearest is {(*nearest, 3)}. "
             f"Received: input_shape={input_shape}"
         )
-    return shape
+    return shape[0], shape[1], 3
 
 
 def _is_side(side: object) -> bool:
-    return side is None or (hasattr(side, "__index__") and not isinstance(side, bool) and side > 0)
+    return side is None or is_whole(side)
 
 
 def check_count(value: object, what: str) -> int:
     """A positive whole number, or a `ValueError`."""
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value < 1:
+    if not is_whole(value):
         raise ValueError(f"{what} must be a positive whole number. Received: {what}={value!r}")
     return int(value)
 
 
-def finish(model: keras.Model, weights: object) -> keras.Model:
+def finish(model: keras.Model, weights: WeightsSource | None) -> keras.Model:
     """Loads weights into a new model if any are named."""
     if weights is not None:
         from keras_ehrnet import weights as weights_module

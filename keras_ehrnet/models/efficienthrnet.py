@@ -9,6 +9,7 @@ from keras_ehrnet.models import blocks, efficientnet
 from keras_ehrnet.models.blocks import Style, Tensor
 from keras_ehrnet.models.scaling import EFFICIENTNET_SCALING, HighResolutionScaling, efficienthrnet_scaling
 from keras_ehrnet.support.messages import suggests_keywords
+from keras_ehrnet.weights.formats import WeightsSource
 
 # Only the 3x3/2 convolutions of the fusions stride here, and they pad on both sides alike.
 STYLE = Style("relu", symmetric_padding=True)
@@ -21,7 +22,7 @@ def EfficientHRNet(  # noqa: N802
     num_keypoints: int = 17,
     input_shape: tuple[int | None, int | None, int] | None = None,
     include_preprocessing: bool = True,
-    weights: object = None,
+    weights: WeightsSource | None = None,
     lite: bool = False,
     drop_rate: float = 0.2,
     name: str | None = None,

@@ -16,6 +16,7 @@ from keras_ehrnet.models.scaling import (
     lookup,
 )
 from keras_ehrnet.support.messages import suggests_keywords
+from keras_ehrnet.weights.formats import WeightsSource
 
 STYLE = Style("silu", squeeze_excitation=True)
 LITE_STYLE = Style("relu6")
@@ -33,7 +34,7 @@ def EfficientNet(  # noqa: N802
     lite: bool = False,
     input_shape: tuple[int | None, int | None, int] | None = None,
     include_preprocessing: bool = True,
-    weights: object = None,
+    weights: WeightsSource | None = None,
     drop_rate: float = 0.2,
     classifier_activation: str | None = "softmax",
     name: str | None = None,

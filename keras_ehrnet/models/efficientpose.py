@@ -12,6 +12,7 @@ from keras_ehrnet.models import blocks, efficientnet
 from keras_ehrnet.models.blocks import Style, Tensor
 from keras_ehrnet.models.scaling import EFFICIENTNET_SCALING, lookup
 from keras_ehrnet.support.messages import suggests_keywords
+from keras_ehrnet.weights.formats import WeightsSource
 
 EPSILON = 1e-3
 BACKBONE_STYLE = Style("silu", EPSILON, 0.99, squeeze_excitation=True)
@@ -60,7 +61,7 @@ def EfficientPose(  # noqa: N802
     input_shape: tuple[int | None, int | None, int] | None = None,
     include_preprocessing: bool = True,
     intermediate_outputs: bool | None = None,
-    weights: object = None,
+    weights: WeightsSource | None = None,
     name: str | None = None,
 ) -> keras.Model:
     """EfficientPose: one person per image, or several through its part affinity fields.

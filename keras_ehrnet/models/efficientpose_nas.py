@@ -13,6 +13,7 @@ from keras_ehrnet.models import blocks as parts
 from keras_ehrnet.models.blocks import Style, Tensor
 from keras_ehrnet.models.searched import STRIDE, SearchedBackbone, read_backbone
 from keras_ehrnet.support.messages import suggests_keywords
+from keras_ehrnet.weights.formats import WeightsSource
 
 STYLE = Style("relu", symmetric_padding=True)
 STEM = 32
@@ -26,7 +27,7 @@ def EfficientPoseNAS(  # noqa: N802
     num_keypoints: int = 17,
     input_shape: tuple[int | None, int | None, int] | None = None,
     include_preprocessing: bool = True,
-    weights: object = None,
+    weights: WeightsSource | None = None,
     name: str | None = None,
 ) -> keras.Model:
     """EfficientPose-A, -B or -C, or what a search of your own found: networks for crops of one person.

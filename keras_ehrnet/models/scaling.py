@@ -10,6 +10,7 @@ from typing import TypeVar
 from keras_ehrnet.support.messages import suggestion
 
 Key = TypeVar("Key")
+Entry = TypeVar("Entry")
 
 
 @dataclass(frozen=True)
@@ -138,11 +139,11 @@ def efficienthrnet_scaling(phi: int) -> HighResolutionScaling:
         (21, 42, 83, 166)
     """
     modules = lookup(EFFICIENTHRNET_MODULES, phi, "phi of EfficientHRNet")
-    widths = tuple(math.ceil(channels * BRANCH_WIDTH_FACTOR**phi) for channels in (32, 64, 128, 256))
-    return HighResolutionScaling(phi, 512 + 32 * phi, widths, modules)
+    a, b, c, d = (math.ceil(channels * BRANCH_WIDTH_FACTOR**phi) for channels in (32, 64, 128, 256))
+    return HighResolutionScaling(phi, 512 + 32 * phi, (a, b, c, d), modules)
 
 
-def lookup(table: Mapping[Key, object], key: Key, what: str) -> object:
+def lookup(table: Mapping[Key, Entry], key: Key, what: str) -> Entry:
     """The entry of a table of sizes, or a `ValueError` that names the nearest valid key."""
     # NumPy's whole numbers are as good as Python's; others, such as -2.0, would end up in names.
     valid = hasattr(key, "__index__") or isinstance(key, str)

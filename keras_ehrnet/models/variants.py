@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from keras_ehrnet.models.searched import SearchedBackbone, is_blocks_file, read_backbone
 from keras_ehrnet.skeletons import COCO_17, MPII_16, Skeleton
@@ -43,7 +43,7 @@ class Variant:
         """Whether a paper has it, rather than its formulas or a search alone."""
         return self.parameters is not None
 
-    def build_for(self, skeleton: Skeleton | None, **options: object) -> keras.Model:
+    def build_for(self, skeleton: Skeleton | None, **options: Any) -> keras.Model:
         """The model with the keypoints of a skeleton, and its limbs where the family has them.
 
         Args:
@@ -66,25 +66,25 @@ class Variant:
         return self.build(**options)
 
 
-def _efficienthrnet(phi: int, **options: object) -> keras.Model:
+def _efficienthrnet(phi: int, **options: Any) -> keras.Model:
     from keras_ehrnet.models.efficienthrnet import EfficientHRNet
 
     return EfficientHRNet(phi, **options)
 
 
-def _efficientpose(variant: str, **options: object) -> keras.Model:
+def _efficientpose(variant: str, **options: Any) -> keras.Model:
     from keras_ehrnet.models.efficientpose import EfficientPose
 
     return EfficientPose(variant, **options)
 
 
-def _efficientpose_nas(blocks: str | SearchedBackbone, **options: object) -> keras.Model:
+def _efficientpose_nas(blocks: str | SearchedBackbone, **options: Any) -> keras.Model:
     from keras_ehrnet.models.efficientpose_nas import EfficientPoseNAS
 
     return EfficientPoseNAS(blocks, **options)
 
 
-def _efficientnet(phi: int, **options: object) -> keras.Model:
+def _efficientnet(phi: int, **options: Any) -> keras.Model:
     from keras_ehrnet.models.efficientnet import EfficientNet
 
     return EfficientNet(phi, **options)

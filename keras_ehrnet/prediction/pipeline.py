@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
+from typing import TypeGuard
 
 import numpy as np
 
@@ -14,7 +15,8 @@ from keras_ehrnet.decode import Geometry, NetworkOutputs
 from keras_ehrnet.decode.exported import best_peaks, grouped_peaks, one_person, several_people
 from keras_ehrnet.poses import Poses
 from keras_ehrnet.prediction.refining import refined
-from keras_ehrnet.runtime.network import Network
+from keras_ehrnet.runtime.network import Fitted, Network
+from keras_ehrnet.support.messages import is_whole
 
 BOX_PADDING = 1.25
 """A person's crop is larger than its box by this factor."""
@@ -43,14 +45,14 @@ class Settings:
 
     protocol: str = "paper"
     flip: bool = False
-    scales: tuple[float, ...] = (1.0,)
+    scales: Sequence[float] = (1.0,)
     multi_person: bool = False
     smooth: bool = False
     max_people: int = 30
     min_score: float | None = None
 
     def __post_init__(self) -> None:
-        scales = (self.scales,) if isinstance(self.scales, (int, float)) else tuple(self.scales)
+        scales = tuple(self.scales) if isinstance(self.scales, Iterable) else (self.scales,)
         object.__setattr__(self, "scales", scales)
         if self.protocol not in ("paper", "fast"):
             raise ValueError(f"The protocol is 'paper' or 'fast'. Received: protocol={self.protocol!r}")
@@ -58,8 +60,7 @@ class Settings:
             raise ValueError(f"Scales are positive numbers, and one of them is 1. Received: scales={self.scales}")
         if self.protocol == "fast" and scales != (1.0,):
             raise ValueError(f"Several scales need protocol='paper'. Received: protocol='fast', scales={self.scales}")
-        whole = hasattr(self.max_people, "__index__") and not isinstance(self.max_people, bool)
-        if not whole or self.max_people < 1:
+        if not is_whole(self.max_people):
             raise ValueError(f"max_people is a whole number, 1 or more. Received: max_people={self.max_people!r}")
         if self.min_score is not None and not _is_number(self.min_score):
             raise ValueError(
@@ -67,7 +68,7 @@ class Settings:
             )
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
@@ -249,13 +250,13 @@ def _in_boxes(network: Network, image: np.ndarray, boxes: np.ndarray, settings: 
     return Poses(keypoints, np.concatenate([person.scores for person in people]), network.skeleton)
 
 
-def whole_geometry(network: Network, image: np.ndarray) -> Geometry:
+def whole_geometry(network: Fitted, image: np.ndarray) -> Geometry:
     """How an image is fitted into an input of fixed size."""
     height, width = network.input_size
     return decode.letterbox_geometry(image.shape[1], image.shape[0], width, height)
 
 
-def box_geometry(network: Network, box: np.ndarray) -> Geometry:
+def box_geometry(network: Fitted, box: np.ndarray) -> Geometry:
     """How a person is cut out for a network: its box, a little larger, about its middle."""
     height, width = network.input_size
     sides = np.maximum(box[2:] - box[:2], 1)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from keras_ehrnet.runtime.network import Network
 from keras_ehrnet.skeletons import Skeleton
 from keras_ehrnet.support.messages import suggests_keywords, warn
 from keras_ehrnet.weights import registry
+from keras_ehrnet.weights.formats import WeightsSource
 
 if TYPE_CHECKING:
     import keras
@@ -104,7 +105,7 @@ class PosePredictor:
         cls,
         source: str | Path | keras.Model | None = None,
         *,
-        weights: object = None,
+        weights: WeightsSource | None = None,
         skeleton: Skeleton | None = None,
         input_size: tuple[int, int] | None = None,
         refine: str | Path | keras.Model | None = None,
@@ -173,17 +174,35 @@ class PosePredictor:
             ValueError: if the boxes do not fit the images or the network.
         """
         _refuse_videos(images)
-        if _is_several(images) and isinstance(images, (str, os.PathLike)):
+        if isinstance(images, (str, os.PathLike)):
+            if not _names_several(images):
+                return self.one(images, cast("np.ndarray | None", boxes))
             if boxes is not None:
                 raise ValueError(
                     "Boxes are given per image: pass a list of the images' paths instead of a folder or pattern. "
                     f"Received: boxes for {str(images)!r}"
                 )
             return self._folder(images)
-        if _is_several(images):
-            listed = list(images)
-            return [poses for batch, here in _batches(listed, boxes) for poses in self._batch(batch, here)]
-        return self._batch([images], None if boxes is None else [boxes])[0]
+        if is_one_image(images):
+            return self.one(images, cast("np.ndarray | None", boxes))
+        listed = list(cast("Sequence[Image]", images))
+        boxes = cast("Sequence[np.ndarray] | None", boxes)
+        return [poses for batch, here in _batches(listed, boxes) for poses in self._batch(batch, here)]
+
+    def one(self, image: Image, boxes: np.ndarray | None = None) -> Poses:
+        """People in one image: as a call, but that lists and folders are mistakes.
+
+        Args:
+            image: one of what a call takes.
+            boxes: float array of shape `(N, 4)`, or None.
+
+        Returns:
+            `Poses`.
+
+        Raises:
+            ImageError: if it cannot be read, or is more than one.
+        """
+        return self._batch([image], None if boxes is None else [boxes])[0]
 
     def _batch(self, sources: Sequence[Image], boxes: Sequence[np.ndarray] | None = None) -> list[Poses]:
         images = [read_image(source) for source in sources]
@@ -270,10 +289,9 @@ def _refuse_videos(images: object) -> None:
         raise ValueError(f"Videos and cameras are read by predictor.video(source). Received: {images!r}")
 
 
-def _is_several(images: Image | Sequence[Image]) -> bool:
-    if isinstance(images, (str, os.PathLike)):
-        return Path(images).is_dir() or (not Path(images).exists() and any(sign in str(images) for sign in "*?["))
-    return not is_one_image(images)
+def _names_several(place: str | os.PathLike) -> bool:
+    """Whether this is a folder, or a pattern."""
+    return Path(place).is_dir() or (not Path(place).exists() and any(sign in str(place) for sign in "*?["))
 
 
 def _batches(

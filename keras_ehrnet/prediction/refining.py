@@ -96,7 +96,7 @@ def _box_of_joints(keypoints: np.ndarray) -> np.ndarray:
 
 
 def _large_enough(boxes: np.ndarray) -> np.ndarray:
-    return (boxes[:, 2:] - boxes[:, :2] >= SMALLEST_REFINED).all(axis=1)
+    return np.all(boxes[:, 2:] - boxes[:, :2] >= SMALLEST_REFINED, axis=1)
 
 
 def _overlap(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -23,7 +23,7 @@ from keras_ehrnet.prediction.tracking import Smoother, Tracker
 from keras_ehrnet.runtime.network import Network
 from keras_ehrnet.support.errors import VideoError
 from keras_ehrnet.support.files import partial_path, settle
-from keras_ehrnet.support.messages import suggests_keywords
+from keras_ehrnet.support.messages import is_whole, suggests_keywords
 from keras_ehrnet.support.terminal import progress_bar
 
 QUEUE_LENGTH = 8
@@ -71,8 +71,9 @@ def is_video(source: object) -> bool:
     """Whether a source is the number of a camera or named like a video. A folder is not, whatever its name."""
     if is_camera(source):
         return True
-    named = isinstance(source, (str, os.PathLike)) and str(source).lower().endswith(VIDEO_SUFFIXES)
-    return named and not Path(source).is_dir()
+    if not isinstance(source, (str, os.PathLike)):
+        return False
+    return str(source).lower().endswith(VIDEO_SUFFIXES) and not Path(source).is_dir()
 
 
 @suggests_keywords
@@ -115,7 +116,7 @@ def process(
     Raises:
         VideoError: if the video cannot be opened, or the output cannot be written.
     """
-    if max_frames is not None and not (hasattr(max_frames, "__index__") and max_frames >= 1):
+    if max_frames is not None and not is_whole(max_frames):
         raise VideoError(f"max_frames must be at least 1, and whole. Received: max_frames={max_frames!r}")
     if not np.isfinite(threshold):
         raise VideoError(f"The threshold of drawn joints must be finite. Received: threshold={threshold}")
@@ -175,16 +176,16 @@ class _Reader:
 
     def __init__(self, source: str | Path | int) -> None:
         from_camera = is_camera(source)
-        if not from_camera and not Path(source).is_file():
+        self._path = None if from_camera else Path(str(source))
+        if self._path is not None and not self._path.is_file():
             raise VideoError(f"There is no such video file. Received: {source}")
-        self._capture = cv2.VideoCapture(int(source) if from_camera else str(source))
+        self._capture = cv2.VideoCapture(str(source)) if self._path else cv2.VideoCapture(int(str(source)))
         if not self._capture.isOpened():
             what = "camera cannot be opened" if from_camera else "file is not a video that can be read"
             raise VideoError(f"This {what}. Received: {source}")
         count = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
         self.announced = count if count > 0 and not from_camera else None
         rate = float(self._capture.get(cv2.CAP_PROP_FPS))
-        self._path = None if from_camera else Path(source)
         self.frame_rate = rate if np.isfinite(rate) and rate > 0 else 25.0
         self.size = (
             int(self._capture.get(cv2.CAP_PROP_FRAME_WIDTH)),
@@ -260,16 +261,16 @@ class _Sink:
             reader.refuse_overwriting(path)
         self._threshold, self._rate = threshold, reader.frame_rate
         self._lines = _open_lines(self._poses, self._partials[self._poses]) if self._poses else None
-        self._video = self._opened_video(reader) if self._output else None
+        self._video = self._opened_video(self._output, reader) if self._output else None
         self._queue: queue.Queue = queue.Queue(QUEUE_LENGTH)
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def _opened_video(self, reader: _Reader) -> cv2.VideoWriter:
+    def _opened_video(self, output: Path, reader: _Reader) -> cv2.VideoWriter:
         try:
-            return _open_video(self._output, self._partials[self._output], reader)
+            return _open_video(output, self._partials[output], reader)
         except VideoError:
-            if self._lines:
+            if self._lines and self._poses:
                 self._lines.close()
                 self._partials[self._poses].unlink()
             raise
@@ -330,7 +331,7 @@ def _open_video(path: Path, partial: Path, reader: _Reader) -> cv2.VideoWriter:
         raise VideoError(f"Videos are written as one of {', '.join(CODECS)}. Received: {path}")
     if not path.parent.is_dir():
         raise VideoError(f"There is no such folder to write to. Received: {path}")
-    writer = cv2.VideoWriter(str(partial), cv2.VideoWriter_fourcc(*codec), reader.frame_rate, reader.size)
+    writer = cv2.VideoWriter(str(partial), cv2.VideoWriter.fourcc(*codec), reader.frame_rate, reader.size)
     if not writer.isOpened():
         raise VideoError(f"The video cannot be written. Received: {path}")
     return writer

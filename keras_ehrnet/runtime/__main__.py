@@ -38,7 +38,7 @@ def _predict(options: argparse.Namespace) -> None:
     from keras_ehrnet.prediction import PosePredictor
     from keras_ehrnet.runtime import TFLiteNetwork
 
-    poses = PosePredictor(TFLiteNetwork(options.model, threads=options.threads))(options.image)
+    poses = PosePredictor(TFLiteNetwork(options.model, threads=options.threads)).one(options.image)
     if options.output:
         if options.output.exists() and options.output.samefile(options.image):
             raise ValueError(f"The picture would overwrite the image. Received: --output {options.output}")

@@ -18,6 +18,7 @@ from keras_ehrnet.skeletons import SKELETONS, Skeleton
 from keras_ehrnet.support.errors import MetadataError, ModelError, reason
 from keras_ehrnet.support.messages import suggestion, suggests_keywords
 from keras_ehrnet.weights import registry
+from keras_ehrnet.weights.formats import WeightsSource
 
 if TYPE_CHECKING:
     import keras
@@ -33,7 +34,7 @@ def load(
     threads: int | None = None,
     delegates: Sequence[Any] = (),
     *,
-    weights: object = None,
+    weights: WeightsSource | None = None,
     skeleton: Skeleton | None = None,
     input_size: tuple[int, int] | None = None,
 ) -> Network:
@@ -76,7 +77,7 @@ def load(
 
 def load_keras(
     source: str | Path | keras.Model,
-    weights: object = None,
+    weights: WeightsSource | None = None,
     skeleton: Skeleton | None = None,
     input_size: tuple[int, int] | None = None,
 ) -> KerasNetwork:
@@ -90,11 +91,12 @@ def load_keras(
     from keras_ehrnet import weights as weights_module
     from keras_ehrnet.runtime.keras import KerasNetwork
 
+    model: keras.Model
     if isinstance(source, keras.Model):
         model, about = source, _About()
     elif str(source) in (*VARIANTS, *registry.REGISTRY) or is_blocks_file(source):
         model, about = _named(str(source), weights, skeleton)
-        weights = source if weights is None else weights
+        weights = str(source) if weights is None else weights
     else:
         model, about = _read(Path(source))
     if weights is not None:
@@ -127,23 +129,26 @@ def _about_file(path: Path) -> _About | None:
     return about and _About(about.skeleton, about.input_size, about.license, about.min_score)
 
 
-def _about_weights(weights: object) -> _About | None:
+def _about_weights(weights: WeightsSource | None) -> _About | None:
     """What is known of weights, if anything is."""
     if isinstance(weights, str) and weights in registry.REGISTRY:
         entry = registry.REGISTRY[weights]
         min_score = entry.min_score if isinstance(entry, registry.PackagedEntry) else 0.0
         return _About(SKELETONS[entry.skeleton], license=entry.license, min_score=min_score)
-    is_file = isinstance(weights, (str, os.PathLike)) and Path(weights).suffix == ".keras"
-    return _about_file(Path(weights)) if is_file else None
+    if isinstance(weights, (str, os.PathLike)) and Path(weights).suffix == ".keras":
+        return _about_file(Path(weights))
+    return None
 
 
-def _packaged(source: object, weights: object, input_size: tuple[int, int] | None) -> Path | None:
+def _packaged(source: object, weights: WeightsSource | None, input_size: tuple[int, int] | None) -> Path | None:
     """The exported file of weights that come with the package, unless what is asked for needs the Keras model."""
     entry = registry.packaged().get(source) if isinstance(source, str) else None
     return entry.exported_path if entry is not None and weights is None and input_size is None else None
 
 
-def runs_without_keras(source: object, weights: object = None, input_size: tuple[int, int] | None = None) -> bool:
+def runs_without_keras(
+    source: object, weights: WeightsSource | None = None, input_size: tuple[int, int] | None = None
+) -> bool:
     """Whether `load` of these arguments needs neither Keras nor TensorFlow."""
     return is_exported(source) or _packaged(source, weights, input_size) is not None
 
@@ -155,7 +160,7 @@ def is_exported(source: object) -> bool:
 
 def _exported(
     path: Path,
-    weights: object,
+    weights: WeightsSource | None,
     skeleton: Skeleton | None,
     input_size: tuple[int, int] | None,
     threads: int | None,
@@ -183,7 +188,7 @@ def _exported(
     return network
 
 
-def _named(name: str, weights: object, skeleton: Skeleton | None) -> tuple[keras.Model, _About]:
+def _named(name: str, weights: WeightsSource | None, skeleton: Skeleton | None) -> tuple[keras.Model, _About]:
     """A model of the papers, or one with registered weights, made for these weights, which are still to be loaded."""
     entry = registry.REGISTRY.get(name)
     if weights is None and entry is None:

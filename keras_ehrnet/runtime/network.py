@@ -9,7 +9,14 @@ import numpy as np
 from keras_ehrnet.skeletons import Skeleton
 
 
-class Network(Protocol):
+class Fitted(Protocol):
+    """What fitting images into an input asks of a network; attributes as of `Network`."""
+
+    input_size: tuple[int, int]
+    multi_person: bool
+
+
+class Network(Fitted, Protocol):
     """What a predictor needs of a network.
 
     Attributes:
@@ -28,14 +35,14 @@ class Network(Protocol):
     name: str
     family: str
     skeleton: Skeleton
-    input_size: tuple[int, int]
     any_size: bool
     decode: str
-    multi_person: bool
     min_score: float
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Maps (or what is decoded from them) for a batch of uint8 RGB images of shape `(B, H, W, 3)`."""
+        ...
 
     def digest(self) -> str:
         """Checksum of the weights: tells one checkpoint of a model from another."""
+        ...

@@ -122,6 +122,12 @@ def _flush(path: Path) -> None:
         os.fsync(file.fileno())
 
 
+def why(error: OSError) -> str:
+    """What the system says of a file that could not be written, without the path."""
+    cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+    return cause.strerror or str(cause)
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """For writers of a file or folder: its parent exists inside, and an `OSError` says what could not be written."""
@@ -129,5 +135,4 @@ def writing(path: Path) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
-        reason = error.strerror or error
-        raise OSError(f"{path} could not be written ({reason}); what was there before is intact.") from error
+        raise OSError(f"{path} could not be written ({why(error)}); what was there before is intact.") from error

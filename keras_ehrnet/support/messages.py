@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from functools import wraps
 from inspect import signature
-from numbers import Real
-from typing import ParamSpec, TypeVar
+from numbers import Integral, Real
+from typing import ParamSpec, TypeGuard, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -75,6 +75,17 @@ def suggestion(received: object, valid: Iterable[object]) -> str:
     return listed if near is None else f"Did you mean {near!r}? {listed}"
 
 
+def is_whole(value: object, least: int = 1) -> TypeGuard[int]:
+    """Whether this is a whole number, Python's or NumPy's, and not below `least`.
+
+    Example:
+        >>> from keras_ehrnet.support.messages import is_whole
+        >>> is_whole(3), is_whole(3.0), is_whole(True), is_whole(0)
+        (True, False, False, False)
+    """
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
+
+
 def suggests_keywords(function: Callable[P, T]) -> Callable[P, T]:
     """A decorator: whoever mistypes a keyword is told the one that was meant.
 
@@ -104,9 +115,10 @@ def suggests_keywords(function: Callable[P, T]) -> Callable[P, T]:
 
 
 def _nearest(received: object, valid: list[object]) -> object | None:
-    numbers = [value for value in valid if isinstance(value, Real)]
+    numbers = [value for value in valid if isinstance(value, (int, float))]
     if isinstance(received, Real) and not isinstance(received, bool) and numbers:
-        return min(numbers, key=lambda value: abs(value - received))
+        number = float(received)
+        return min(numbers, key=lambda value: abs(value - number))
     by_text = {str(value).lower().replace("-", "_"): value for value in valid}
     text = str(received).lower().replace("-", "_")
     near = get_close_matches(text, by_text, n=1, cutoff=0.5)

@@ -226,8 +226,9 @@ class Progress(keras.callbacks.Callback):
         self._bar.update(self._task, description=f"epoch {epoch + 1}/{self._total}")
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        note = {"note": f"loss {float(logs['loss']):.4g}"} if batch % 10 == 0 and logs else {}
-        self._bar.update(self._task, advance=1, **note)
+        self._bar.advance(self._task)
+        if batch % 10 == 0 and logs:
+            self._bar.update(self._task, note=f"loss {float(logs['loss']):.4g}")
 
     def on_train_end(self, logs: dict | None = None) -> None:
         self.close()

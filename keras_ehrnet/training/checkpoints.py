@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from keras_ehrnet.support.errors import CheckpointError, reading
-from keras_ehrnet.support.files import replace_file
+from keras_ehrnet.support.files import replace_file, why
 
 _SUFFIX = ".npz"
 _POSITION = "epoch"
@@ -43,13 +43,13 @@ class Checkpoints:
         """
         path = self.folder / f"epoch-{epochs:05d}{_SUFFIX}"
         arrays = {name: keras.ops.convert_to_numpy(variable) for name, variable in _state(model).items()}
+        arrays[_POSITION] = np.int64(epochs)
         earlier = [other for other in self.paths() if other != path]
         try:
-            replace_file(path, lambda file: np.savez(file, **arrays, **{_POSITION: np.int64(epochs)}))
+            replace_file(path, lambda file: np.savez(file, **arrays))
         except OSError as error:
             last = f"The last one, {earlier[-1]}, is intact." if earlier else "There is none before it."
-            reason = error.__cause__.strerror or error.__cause__
-            raise OSError(f"The checkpoint {path} could not be written ({reason}). {last}") from error
+            raise OSError(f"The checkpoint {path} could not be written ({why(error)}). {last}") from error
         for old in earlier[: len(earlier) + 1 - self._keep]:
             with suppress(OSError):
                 old.unlink()

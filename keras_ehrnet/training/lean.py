@@ -90,7 +90,7 @@ def _matrix_batch_norm(epsilon: float) -> Callable[..., tuple[Tensor, Tensor, Te
         return tf.matmul(tf.ones((1, tf.shape(rows)[0])), rows)[0]
 
     @tf.custom_gradient
-    def normalize(x: Tensor, gamma: Tensor, beta: Tensor, guess: Tensor) -> tuple[tuple, Callable[..., tuple]]:
+    def normalize(x: Tensor, gamma: Tensor, beta: Tensor, guess: Tensor) -> Any:
         count = tf.cast(tf.size(x) // x.shape[-1], tf.float32)
         mean = sum_of(x) / count
         variance = sum_of(squared_distance(x, guess)) / count - tf.square(mean - guess)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 from keras import ops
@@ -11,7 +11,7 @@ from keras_ehrnet.training import schedules
 from keras_ehrnet.training.recipe import OptimizerRecipe, Recipe, ScheduleRecipe
 
 
-class _L2Decay:
+class _L2Decay(keras.optimizers.Optimizer if TYPE_CHECKING else object):
     """Decay of all weights through their gradients, after clipping, as PyTorch's optimizers have it."""
 
     def __init__(self, *args: Any, l2: float = 0.0, **kwargs: Any) -> None:

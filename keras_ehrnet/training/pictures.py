@@ -69,7 +69,7 @@ def predictions_picture(predictor: PosePredictor, samples: Sequence[Sample]) -> 
     for sample in samples:
         image = sample.read()
         boxes = None if bottom_up else np.array([person.box for person in sample.targets])
-        people = predictor(image, boxes=boxes)
+        people = predictor.one(image, boxes)
         cells.append(draw.poses(image, people[people.scores >= _LEAST_SCORE]))
     return draw.grid(cells, columns=4, size=(_PICTURE_SIDE, _PICTURE_SIDE))
 
@@ -101,7 +101,7 @@ def curve_picture(logs: Sequence[Path], title: str) -> bytes | None:
         loss.axvline(join + 0.5, color="gray", linestyle=":")
     name = next((name for name in _SCORES if name in rows[0]), None)
     scored = [(epoch, float(row[name])) for epoch, row in enumerate(rows, start=1) if name and row[name]]
-    if scored:
+    if name and scored:
         score = loss.twinx()
         score.plot(*zip(*scored, strict=True), "o-", color="tab:red", markersize=4)
         score.set_ylabel(name.upper(), color="tab:red")

@@ -25,7 +25,7 @@ from keras_ehrnet.data.loader import Order, numpy_batches
 from keras_ehrnet.data.targets import Examples
 from keras_ehrnet.models.saving import save
 from keras_ehrnet.support.errors import CheckpointError, reading
-from keras_ehrnet.support.files import sha256, write_file
+from keras_ehrnet.support.files import sha256, why, write_file
 from keras_ehrnet.training import schedules
 from keras_ehrnet.training.best import Best
 from keras_ehrnet.training.callbacks import EpochEnd, Progress, StepLog, StopAtBadLoss, StopWhere, Table, take_averages
@@ -298,13 +298,16 @@ def _evaluator(run: _Run) -> Callable[[], Figures] | None:
         copy = keras.models.clone_model(run.network)
         evaluate = evaluator(run.recipe, copy)
 
+    if evaluate is None:
+        return None
+
     def evaluate_copy() -> Figures:
         weights = run.network.get_weights()
         with distribution(None):
             copy.set_weights(weights)
             return evaluate()
 
-    return evaluate and evaluate_copy
+    return evaluate_copy
 
 
 def _raise_cause(error: Exception) -> None:
@@ -340,8 +343,7 @@ def _prepare_folder(recipe: Recipe, checkpoints: Checkpoints) -> None:
         checkpoints.folder.mkdir(parents=True, exist_ok=True)
         write_file(path, recipe.to_yaml())
     except OSError as error:
-        reason = (error.__cause__ or error).strerror or error
-        raise OSError(f"The output folder cannot be written to ({reason}). Received: {recipe.folder}") from error
+        raise OSError(f"The output folder cannot be written to ({why(error)}). Received: {recipe.folder}") from error
 
 
 def _check_same(recipe: Recipe, path: Path) -> None:
@@ -387,5 +389,4 @@ def _save_model(recipe: Recipe, network: keras.Model, path: Path) -> None:
     try:
         save(network, path, skeleton, input_size=recipe.input_size)
     except OSError as error:
-        reason = (error.__cause__ or error).strerror or error
-        raise OSError(f"{path} could not be written ({reason}); the last checkpoint is intact.") from error
+        raise OSError(f"{path} could not be written ({why(error)}); the last checkpoint is intact.") from error

@@ -156,7 +156,7 @@ class StepwiseSigma(keras.callbacks.Callback):
         ValueError: if a factor is not in (0, 1]: the windows are made for the first, largest sigma.
     """
 
-    def __init__(self, factors: Mapping[int | str, float]) -> None:
+    def __init__(self, factors: Mapping[int, float] | Mapping[str, float]) -> None:
         super().__init__()
         # Epochs are texts in a configuration that went through JSON or YAML.
         self.factors = {int(epoch): float(factor) for epoch, factor in sorted(factors.items(), key=_epoch)}

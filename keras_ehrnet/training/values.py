@@ -107,7 +107,7 @@ def _nearest_key(key: str, keys: list[str]) -> str:
     return suggestion(key, valid).partition("Valid:")[0]
 
 
-def keys_of(kind: type, prefix: str = "") -> Iterable[str]:
+def keys_of(kind: Any, prefix: str = "") -> Iterable[str]:
     """Full names of all keys of a dataclass, those of its parts included."""
     for name, hint in typing.get_type_hints(kind).items():
         if dataclasses.is_dataclass(hint):

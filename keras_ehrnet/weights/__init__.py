@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from keras_ehrnet.support.files import replacing, writing
 from keras_ehrnet.support.messages import suggestion, warn
 from keras_ehrnet.weights import download, formats, layouts
 from keras_ehrnet.weights.download import fetch, home
-from keras_ehrnet.weights.formats import WeightsError
+from keras_ehrnet.weights.formats import WeightsError, WeightsSource
 from keras_ehrnet.weights.registry import DEFAULT, DEFAULT_REFINE, REGISTRY, Entry, entry, packaged
 from keras_ehrnet.weights.saving import write_keras
 
@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 
-def load(model: keras.Model, source: str | Path | Mapping[str, Any]) -> keras.Model:
+def load(model: keras.Model, source: WeightsSource) -> keras.Model:
     """Loads weights into a model: ours, or the published ones, whatever their format.
 
     Nothing is assigned unless everything fits.
@@ -69,9 +69,7 @@ def load(model: keras.Model, source: str | Path | Mapping[str, Any]) -> keras.Mo
     return model
 
 
-def convert(
-    model: keras.Model, source: str | Path | Mapping[str, Any], path: str | Path, metadata: Metadata | None = None
-) -> Path:
+def convert(model: keras.Model, source: WeightsSource, path: str | Path, metadata: Metadata | None = None) -> Path:
     """Loads published weights into a model and saves it in our formats.
 
     Args:
@@ -148,7 +146,7 @@ def _fitted(slot: layouts.Slot, tensors: formats.Tensors, model: keras.Model) ->
     return value
 
 
-def _read(source: str | Path | Mapping[str, Any]) -> formats.Tensors:
+def _read(source: WeightsSource) -> formats.Tensors:
     if isinstance(source, Mapping):
         return formats.from_mapping(source)
     if isinstance(source, str) and source in REGISTRY:

@@ -6,7 +6,9 @@ import http.client
 import os
 import urllib.error
 import urllib.request
+from http.client import HTTPResponse
 from pathlib import Path
+from typing import BinaryIO
 
 from keras_ehrnet.support.files import partial_path, settle, sha256
 from keras_ehrnet.support.messages import warn
@@ -92,7 +94,7 @@ def _download(entry: Entry, partial: Path) -> None:
         # The server has nothing beyond what is here: the checksum decides.
 
 
-def _copy_with_progress(response: object, file: object, entry: Entry, have: int) -> None:
+def _copy_with_progress(response: HTTPResponse, file: BinaryIO, entry: Entry, have: int) -> None:
     length = response.headers.get("Content-Length")
     total = have + int(length) if length else entry.size
     with progress_bar("bytes") as progress:

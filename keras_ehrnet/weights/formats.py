@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -34,6 +35,9 @@ class Tensors:
     slots: Callable[[keras.Model], Iterator[layouts.Slot]]
     origin: str
 
+
+WeightsSource = str | os.PathLike[str] | Mapping[str, Any]
+"""Weights to load: a registered name, a file, or arrays by the names of published tensors."""
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 ZIP_SIGNATURE = b"PK\x03\x04"

@@ -6,7 +6,7 @@ Each layout is a table of rules from our layer names to published ones, and of h
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -60,7 +60,10 @@ _TORCH_WEIGHTS: dict[str, dict[str, tuple[str, tuple[int, ...] | None]]] = {
     },
 }
 
-_EFFICIENTHRNET_RULES = (
+Rules = tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]
+"""Patterns of names, and what they become."""
+
+_EFFICIENTHRNET_RULES: Rules = (
     (r"transition(\d)_branch(\d)_conv", lambda m: f"trans{m[1]}_branch{int(m[2]) + 1}.0"),
     (r"transition(\d)_branch(\d)_bn", lambda m: f"trans{m[1]}_branch{int(m[2]) + 1}.1"),
     (r"stage(\d)_module(\d)_branch(\d)_block(\d)_(\w+)", r"stage\1.\2.branches.\3.\4.\5"),
@@ -71,7 +74,7 @@ _EFFICIENTHRNET_RULES = (
     (r"heatmaps_2", "final_layers.1"),
 )
 
-_NAS_RULES = (
+_NAS_RULES: Rules = (
     (r"stem_(conv|bn)", r"first.0.\1"),
     (r"stem_separable_dwconv", "first.1.conv"),
     (r"stem_separable_bn", "first.1.bn"),
@@ -117,7 +120,7 @@ _MBCONV_PARTS = {
     "project_conv": "conv2",
     "project_bn": "conv2_bn",
 }
-_EFFICIENTPOSE_RULES = (
+_EFFICIENTPOSE_RULES: Rules = (
     (r"(stem_conv|stem_bn)_(high|low)", lambda m: f"{m[1]}_{_RESOLUTIONS[m[2]]}"),
     (r"block(\d\w)_(high|low)_(\w+)", lambda m: f"block{m[1]}_{m[3]}_{_RESOLUTIONS[m[2]]}"),
     (
@@ -214,7 +217,7 @@ def own_slots(model: keras.Model) -> Iterator[Slot]:
             yield Slot(variable, f"{layer.name}/{variable.name}", f"{layer.name}/{index}")
 
 
-def _apply(rules: tuple, name: str) -> str | None:
+def _apply(rules: Rules, name: str) -> str | None:
     for pattern, replacement in rules:
         match = re.fullmatch(pattern, name)
         if match:

@@ -55,7 +55,7 @@ def transfer(model: keras.Model, tensors: Tensors, source: Skeleton | None, targ
     Raises:
         WeightsError: if nothing fits.
     """
-    joints = source is not None and target is not None and source.joint_names != target.joint_names
+    heads = {} if source is None or target is None else _heads(source, target)
     whole, by_joint, left = [], [], []
     for slot in tensors.slots(model):
         tensor = tensors.values.get(slot.tensor)
@@ -63,9 +63,8 @@ def transfer(model: keras.Model, tensors: Tensors, source: Skeleton | None, targ
         layer = slot.weight.split("/")[0]
         if value is None or not np.isfinite(value).all():
             left.append(slot.weight)
-        elif joints and layer in (*_JOINT_HEADS, *_LIMB_HEADS):
-            channels = _limb_channels if layer in _LIMB_HEADS else _joint_channels
-            taken = _by_channel(np.array(slot.variable), value, channels(source, target))
+        elif layer in heads:
+            taken = _by_channel(np.array(slot.variable), value, heads[layer])
             (left if taken is None else by_joint).append(slot.weight)
             if taken is not None:
                 slot.variable.assign(taken)
@@ -76,11 +75,20 @@ def transfer(model: keras.Model, tensors: Tensors, source: Skeleton | None, targ
             left.append(slot.weight)
     if not (whole or by_joint):
         raise WeightsError(f"No weight of {model.name!r} fits by name and shape. Received: {tensors.origin!r}")
-    names = tuple(target.joint_names[row] for row, _, _ in _joint_channels(source, target)[2]) if by_joint else ()
+    taken_over = _joint_channels(source, target)[2] if source and target and by_joint else ()
+    names = tuple(target.joint_names[row] for row, _, _ in taken_over) if target else ()
     return Transferred(tuple(whole), tuple(by_joint), names, tuple(left))
 
 
 _Channels = tuple[int, int, Sequence[tuple[int, int, float]]]
+
+
+def _heads(source: Skeleton, target: Skeleton) -> dict[str, _Channels]:
+    """Layers whose channels are told apart by their joints or limbs; none where those are the same."""
+    if source.joint_names == target.joint_names:
+        return {}
+    joints, limbs = _joint_channels(source, target), _limb_channels(source, target)
+    return {**dict.fromkeys(_JOINT_HEADS, joints), **dict.fromkeys(_LIMB_HEADS, limbs)}
 
 
 def _joint_channels(source: Skeleton, target: Skeleton) -> _Channels:
@@ -92,12 +100,15 @@ def _joint_channels(source: Skeleton, target: Skeleton) -> _Channels:
 def _limb_channels(source: Skeleton, target: Skeleton) -> _Channels:
     """The same of x and y of limbs; one that runs the other way has the opposite sign."""
     origins = source.mapping_to(target)
-    there = {limb: (number, 1.0) for number, limb in enumerate(source.limbs)}
+    there: dict[tuple[int | None, ...], tuple[int, float]] = {
+        limb: (number, 1.0) for number, limb in enumerate(source.limbs)
+    }
     there |= {limb[::-1]: (number, -1.0) for number, limb in enumerate(source.limbs)}
     pairs = []
     for number, (first, second) in enumerate(target.limbs):
-        origin, sign = there.get((origins[first], origins[second]), (None, 0.0))
-        if origin is not None:
+        ends = origins[first], origins[second]
+        if ends in there:
+            origin, sign = there[ends]
             pairs += [(2 * number + axis, 2 * origin + axis, sign) for axis in (0, 1)]
     return 2 * len(source.limbs), 2 * len(target.limbs), pairs
 

@@ -16,8 +16,8 @@ from keras_ehrnet.metadata import Drift
 from keras_ehrnet.poses import Poses
 from keras_ehrnet.prediction.pipeline import Settings, box_geometry, estimate, whole_geometry
 from keras_ehrnet.runtime.keras import KerasNetwork
-from keras_ehrnet.runtime.network import Network
-from keras_ehrnet.support.messages import warn
+from keras_ehrnet.runtime.network import Fitted, Network
+from keras_ehrnet.support.messages import is_whole, warn
 
 if TYPE_CHECKING:
     import keras
@@ -38,15 +38,15 @@ class Calibration:
     """Images as prediction passes them to a network: fitted into its input, black where there is none.
 
     Args:
-        network: `Network` that they are fitted for.
+        network: `Fitted`, such as a `Network`, that they are fitted for.
         views: sequence of (what `read_image` takes or a `Sample`, box of a person or None for the whole image).
     """
 
-    network: Network
+    network: Fitted
     views: Sequence[tuple[Any, np.ndarray | None]]
 
     @classmethod
-    def of(cls, source: Any, network: Network, count: int, multi_person: bool = False) -> Calibration:
+    def of(cls, source: Any, network: Fitted, count: int, multi_person: bool = False) -> Calibration:
         """At most `count` images of a source, spread over it where its length is known.
 
         Args:
@@ -63,7 +63,7 @@ class Calibration:
             FileNotFoundError: if there is no such folder, or no image in it.
             ValueError: if the source or the count is none of these.
         """
-        if isinstance(count, bool) or not hasattr(count, "__index__") or count < 1:
+        if not is_whole(count):
             raise ValueError(f"Calibration takes a whole number of images, at least 1. Received: {count!r}")
         views = _spread(_views(source, not (network.multi_person or multi_person)), count)
         if not views:
@@ -132,11 +132,15 @@ class StaticNetwork:
         self.name, self.family, self.skeleton = network.name, network.family, network.skeleton
         self.input_size, self.any_size, self.min_score = network.input_size, False, 0.0
         self.decode, self.multi_person = "none", network.multi_person
-        self._model = model
+        self._network, self._model = network, model
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
         results = [self._model.predict_on_batch(image[None].astype(np.float32)) for image in images]
         return {name: np.concatenate([np.asarray(result[name]) for result in results]) for name in results[0]}
+
+    def digest(self) -> str:
+        """Checksum of the weights, which are the network's."""
+        return self._network.digest()
 
 
 def measure_drift(expected: Network, actual: Network, images: Calibration, multi_person: bool = False) -> Drift | None:
@@ -155,7 +159,7 @@ def measure_drift(expected: Network, actual: Network, images: Calibration, multi
     distances: list[np.ndarray] = []
     compared = list(images.spread(_MOST_COMPARED))
     for image in compared:
-        (right,), (asked,) = (estimate(network, image, settings) for network in (expected, actual))
+        (right,), (asked,) = (estimate(network, list(image), settings) for network in (expected, actual))
         distances += [_distances(person, asked) / side for person in right.keypoints]
     distance = np.concatenate(distances) if distances else np.zeros(0)
     if not len(distance):

@@ -17,8 +17,9 @@ from keras_ehrnet.metadata import Input, Metadata, Output, append
 from keras_ehrnet.runtime.litert import Interpreter, TFLiteNetwork
 from keras_ehrnet.skeletons import Skeleton
 from keras_ehrnet.support.files import write_file
-from keras_ehrnet.support.messages import suggestion, suggests_keywords
+from keras_ehrnet.support.messages import is_whole, suggestion, suggests_keywords
 from keras_ehrnet.support.terminal import progress_bar
+from keras_ehrnet.weights.formats import WeightsSource
 
 if TYPE_CHECKING:
     import keras
@@ -56,7 +57,7 @@ def tflite(
     precision: str = "float32",
     decode: str = "none",
     *,
-    weights: object = None,
+    weights: WeightsSource | None = None,
     skeleton: Skeleton | None = None,
     input_size: tuple[int, int] | None = None,
     calibration: Any = None,
@@ -139,7 +140,7 @@ def tflite(
     about = {
         "precision": precision,
         "license": license or network.license,
-        "calibration_images": len(images) if needs_images else 0,
+        "calibration_images": len(images) if images is not None and needs_images else 0,
         "min_score": network.min_score if min_score is None else min_score,
     }
     if images is not None:
@@ -166,7 +167,7 @@ def _check_decoder(decode: str, max_people: int, max_peaks: int) -> None:
     if decode not in DECODES:
         raise ValueError(f"There is no such decoder. {suggestion(decode, DECODES)} Received: decode={decode!r}")
     for name, value in {"max_people": max_people, "max_peaks": max_peaks}.items():
-        if isinstance(value, bool) or not hasattr(value, "__index__") or value < 1:
+        if not is_whole(value):
             raise ValueError(f"{name} is a whole number, at least 1. Received: {name}={value!r}")
 
 

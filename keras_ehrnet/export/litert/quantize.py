@@ -78,7 +78,7 @@ def convert(
     """
     check_precision(precision, calibration)
     is_calibrated = PRECISIONS[precision].needs_calibration
-    images = _checked(calibration, tuple(static_model.inputs[0].shape)) if is_calibrated else []
+    images = _checked(calibration or (), tuple(static_model.inputs[0].shape)) if is_calibrated else []
     with silenced(), warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")
         _saved_model(static_model, folder, "float32" if precision == "int8" else input_dtype)

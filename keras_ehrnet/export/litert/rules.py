@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import keras
 import numpy as np
@@ -128,15 +129,19 @@ def _without_linear_parts(signal: Signal, kernel: np.ndarray) -> tuple[Tensor, n
         if part is source:
             folded = folded + piece
             continue
-        weights, bias = (np.asarray(weight, np.float64) for weight in part.producer.get_weights())
+        weights, bias = (np.asarray(weight, np.float64) for weight in _weights_of(part))
         folded, ones = folded + piece @ weights[0, 0].T, ones + piece @ bias[:, None]
     constant = np.ones((*source.tensor.shape[:-1], 1), "float32")
     tensor = keras.ops.concatenate([source.tensor, constant], axis=-1)
     return tensor, np.concatenate([folded, ones], axis=-1)
 
 
+def _weights_of(part: Signal) -> list[np.ndarray]:
+    return [] if part.producer is None else part.producer.get_weights()
+
+
 def _is_linear_in(part: Signal, others: Sequence[Signal]) -> bool:
-    conv = part.producer
+    conv: Any = part.producer
     if type(conv) is not layers.Conv2D or conv.output is not part.tensor or part.enlargement != 1:
         return False
     by_pixel = conv.kernel_size == (1, 1) and conv.strides == (1, 1)

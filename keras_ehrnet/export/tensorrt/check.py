@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras_ehrnet.export.saved_model_folder import check_backend, is_saved_model, serving_function
 from keras_ehrnet.export.tensorrt.ops import CONVERTIBLE
+from keras_ehrnet.weights.formats import WeightsSource
 
 if TYPE_CHECKING:
     import keras
@@ -98,7 +99,7 @@ class Report:
 def check(
     source: str | Path | keras.Model,
     *,
-    weights: object = None,
+    weights: WeightsSource | None = None,
     input_size: tuple[int, int] | None = None,
     batch: int | None = 1,
     minimum_segment_size: int = MINIMUM_SEGMENT_SIZE,
@@ -145,10 +146,12 @@ def check(
     outside = [Outside(name, nodes[name].op, reason) for name, reason in reasons.items() if reason is not None]
     outside = [entry for entry in outside if entry.operation not in (*_INPUTS, *_NO_WORK, "Const")]
     counts = [Counter(nodes[name].op for name in segment if nodes[name].op != "Const") for segment in kept]
-    return Report(title, tuple(sorted(counts, key=lambda count: -count.total())), tuple(outside))
+    return Report(title, tuple(sorted(counts, key=lambda count: -sum(count.values()))), tuple(outside))
 
 
-def _frozen(source: Any, weights: object, input_size: tuple[int, int] | None, batch: int | None) -> tuple[str, Any]:
+def _frozen(
+    source: Any, weights: WeightsSource | None, input_size: tuple[int, int] | None, batch: int | None
+) -> tuple[str, Any]:
     """The name of what is to be converted, and its function with weights as constants."""
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2

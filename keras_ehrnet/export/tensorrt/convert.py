@@ -19,10 +19,12 @@ from keras_ehrnet.export.saved_model_folder import (
     saved_model,
 )
 from keras_ehrnet.export.tensorrt.check import MINIMUM_SEGMENT_SIZE, Report, check
+from keras_ehrnet.families import FAMILIES
 from keras_ehrnet.metadata import Metadata
 from keras_ehrnet.skeletons import Skeleton
 from keras_ehrnet.support.files import write_file
 from keras_ehrnet.support.messages import suggestion, suggests_keywords
+from keras_ehrnet.weights.formats import WeightsSource
 
 if TYPE_CHECKING:
     import keras
@@ -65,7 +67,7 @@ def tftrt(
     path: str | Path,
     precision: str = "float32",
     *,
-    weights: object = None,
+    weights: WeightsSource | None = None,
     skeleton: Skeleton | None = None,
     input_size: tuple[int, int] | None = None,
     batch: int = 1,
@@ -188,7 +190,7 @@ def _made(converter_class: type, arguments: dict[str, object]) -> Any:
 
 
 @contextlib.contextmanager
-def _as_saved_model(source: Any, options: dict[str, object]) -> Iterator[Path]:
+def _as_saved_model(source: Any, options: dict[str, Any]) -> Iterator[Path]:
     """The folder of a SavedModel: the given one, or one that is made for the time being."""
     if isinstance(source, (str, Path)) and is_saved_model(Path(source)):
         given = [name for name, value in options.items() if value != (1 if name == "batch" else None)]
@@ -215,19 +217,19 @@ def _input_shape(folder: Path) -> tuple[int, ...]:
     return shape
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Fitted:
-    """What fitting images into an input asks of a network."""
+    """What is known of the network in a SavedModel's folder."""
 
-    family: str
     input_size: tuple[int, int]
+    multi_person: bool
 
 
 def _images(source: Any, count: int, metadata: Metadata, shape: tuple[int, ...]) -> list[np.ndarray]:
     """Calibration images in batches of the signature's shape; the last images fill up what is left of a batch."""
     from keras_ehrnet.export.litert.calibration import Calibration
 
-    network = _Fitted(metadata.family, metadata.input_size)
+    network = _Fitted(metadata.input_size, not FAMILIES[metadata.family].top_down)
     images = np.concatenate(list(Calibration.of(source, network, count)))
     places = np.arange(-len(images) // shape[0] * -shape[0]).clip(max=len(images) - 1)
     return list(images[places].reshape(-1, *shape))
