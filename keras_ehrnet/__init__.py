@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from keras_ehrnet.support.errors import KerasEhrnetError as KerasEhrnetError
     from keras_ehrnet.training import recipe as recipe
     from keras_ehrnet.training import schedules as schedules
+    from keras_ehrnet.training import train as train
 
 # Public name -> (module, attribute); None stands for the module itself.
 _PUBLIC: dict[str, tuple[str, str | None]] = {

@@ -21,7 +21,7 @@ def make_examples(recipe: Recipe) -> Examples | LabelledExamples:
         FileNotFoundError, ValueError: naming what is missing or wrong in the data.
     """
     if recipe.is_classifier:
-        dataset = read_labelled(recipe, _needed(recipe, "images"), "train").limited(recipe.data.limit)
+        dataset = read_labelled(recipe, needed(recipe, "images"), "train").limited(recipe.data.limit)
         return LabelledExamples(dataset, recipe.input_size, recipe.augmentation, seed=recipe.training.seed)
     own = _READERS[recipe.data.kind](recipe)
     dataset = own if own.skeleton.joint_names == recipe.skeleton.joint_names else _mapped(own, recipe)
@@ -76,23 +76,24 @@ def _mapped(dataset: Dataset, recipe: Recipe) -> Dataset:
 
 
 def _read_lspet(recipe: Recipe) -> Dataset:
-    return read_lspet(_needed(recipe, "annotations"), recipe.data.images, skip_missing=recipe.data.skip_missing)
+    return read_lspet(needed(recipe, "annotations"), recipe.data.images, skip_missing=recipe.data.skip_missing)
 
 
 def _read_mpii(recipe: Recipe) -> Dataset:
-    return read_mpii(_needed(recipe, "annotations"), _needed(recipe, "images"), skip_missing=recipe.data.skip_missing)
+    return read_mpii(needed(recipe, "annotations"), needed(recipe, "images"), skip_missing=recipe.data.skip_missing)
 
 
 def _read_coco(recipe: Recipe) -> Dataset:
     return read_coco(
-        _needed(recipe, "annotations"),
-        _needed(recipe, "images"),
+        needed(recipe, "annotations"),
+        needed(recipe, "images"),
         category=recipe.data.category,
         skip_missing=recipe.data.skip_missing,
     )
 
 
-def _needed(recipe: Recipe, key: str) -> str:
+def needed(recipe: Recipe, key: str) -> str:
+    """A path of the data that must have been given."""
     path = getattr(recipe.data, key)
     if path is None:
         raise ValueError(f"data.{key} is needed for data.kind={recipe.data.kind!r}. Received: None")

@@ -16,7 +16,7 @@ from keras_ehrnet.data.classification import LabelledExamples
 from keras_ehrnet.prediction import PosePredictor
 from keras_ehrnet.skeletons import COCO_17, MPII_16
 from keras_ehrnet.support.files import write_file
-from keras_ehrnet.training.examples import read_labelled, synthetic_scenes
+from keras_ehrnet.training.examples import needed, read_labelled, synthetic_scenes
 from keras_ehrnet.training.pictures import predictions_picture
 from keras_ehrnet.training.recipe import Recipe
 from keras_ehrnet.training.values import plain
@@ -60,7 +60,7 @@ def check_data(recipe: Recipe) -> None:
 
 def _evaluated(recipe: Recipe) -> Dataset:
     """The evaluation data of a pose recipe."""
-    annotations, images = recipe.data.evaluation_annotations, recipe.data.evaluation_images
+    annotations, images = needed(recipe, "evaluation_annotations"), recipe.data.evaluation_images
     if recipe.data.kind == "mpii":
         return read_mpii(annotations, images, skip_missing=True)
     if recipe.data.kind == "lspet":
@@ -99,7 +99,7 @@ def evaluator(recipe: Recipe, network: keras.Model) -> Callable[[], Figures] | N
     def evaluate() -> Figures:
         figures = _SCORES[kind](predictor, images, annotations, recipe)
         if recipe.evaluation.pictures:
-            dataset = read_coco(annotations, images) if kind == "synthetic" else _evaluated(recipe)
+            dataset = read_coco(str(annotations), images) if kind == "synthetic" else _evaluated(recipe)
             picture = predictions_picture(predictor, dataset.with_people().samples[: recipe.evaluation.pictures])
             write_file(recipe.folder / "predictions.png", draw.encode_png(picture))
         return figures

@@ -56,7 +56,7 @@ def with_validation(recipe: Recipe, say: Callable[[str], None]) -> Recipe:
 def _set_aside(recipe: Recipe) -> set[str]:
     """Ids of the images to evaluate on, as text: of those with people, at least one."""
     content = check_coco(str(recipe.data.annotations), category=recipe.data.category)
-    labelled = (content.keypoints[..., 2] > 0).any(axis=1)
+    labelled = np.any(content.keypoints[..., 2] > 0, axis=1).tolist()
     people = zip(content.persons, labelled, strict=True)
     chosen = sorted({str(entry["image_id"]) for entry, is_labelled in people if is_labelled})
     if len(chosen) < 2:
