@@ -9,7 +9,6 @@ from keras_ehrnet.data import Person, Sample, crowd_mask, joints_box
 from keras_ehrnet.data.augment import (
     AUGMENTATIONS,
     Augmentation,
-    Region,
     augmentation,
     color_matrix,
     fitting_warp,
@@ -19,6 +18,7 @@ from keras_ehrnet.data.augment import (
     person_region,
     random_warp,
 )
+from keras_ehrnet.geometry import Geometry, Region, box_region
 from keras_ehrnet.skeletons import COCO_17, LSP_14
 
 STRONG = Augmentation(rotation=45, scale=(0.6, 1.6), translation=30, flip=0.5)
@@ -156,3 +156,11 @@ def test_colors() -> None:
 def test_bad_arguments(make, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("box", [(10.5, 20, 90, 60.25), (5, 5, 9, 200), (30, 30, 30, 30), (0, 0, 8, 8)])
+def test_people_are_cut_out_alike_in_training_and_prediction(box: tuple[float, ...]) -> None:
+    joints = np.zeros((17, 3), np.float32)
+    trained = fitting_warp(person_region(Person(joints, box, 1.0), 1.25), (192, 256))
+    predicted = Geometry.fitting(box_region(np.array(box)), 192, 256)
+    np.testing.assert_allclose(predicted.matrix, trained.matrix, rtol=1e-12)

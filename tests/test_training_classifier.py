@@ -15,8 +15,9 @@ import pytest
 import keras_ehrnet as ke
 from keras_ehrnet import training
 from keras_ehrnet.data import classification, write_image
-from keras_ehrnet.data.augment import AUGMENTATIONS, Augmentation, Region, color_matrix, random_warp
+from keras_ehrnet.data.augment import AUGMENTATIONS, Augmentation, color_matrix, random_warp
 from keras_ehrnet.data.classification import LabelledExamples, LabelledImages, read_cifar100, read_image_folders
+from keras_ehrnet.geometry import Region
 from keras_ehrnet.training import recipe as recipes
 from keras_ehrnet.training.scoring import top_accuracy
 

@@ -39,7 +39,7 @@ def bare(examples: Examples, cores: int) -> Iterator[int]:
     chosen = [examples.samples[index] for index in rng.permutation(len(examples))[:512]]
     files = [np.frombuffer(Path(sample.source).read_bytes(), np.uint8) for sample in chosen]
     regions = [image_region(sample.image_size, True) for sample in chosen]
-    warps = [random_warp(examples.augmentation, region, size, rng) for region in regions]
+    warps = [random_warp(examples.change, region, size, rng) for region in regions]
 
     def one(index: int) -> np.ndarray:
         return warps[index].image(cv2.imdecode(files[index], cv2.IMREAD_COLOR))

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import cv2
 import numpy as np
 
 from keras_ehrnet.data.annotations import Person, Sample, joints_box
 from keras_ehrnet.data.coco import crowd_mask
+from keras_ehrnet.geometry import Affine, Region, box_region, whole_region
 from keras_ehrnet.skeletons import Skeleton
 from keras_ehrnet.support.messages import suggestion
 
 _LOWER_BODY = ("hip", "knee", "ankle", "pelvis")
 _HALF_BODY_JOINTS = 8  # Only persons with more labelled joints than this are cut in half.
 _SUBPIXEL_BITS = 4  # Polygons are drawn with coordinates in sixteenths of a pixel.
-_SMALLEST_REGION = 16.0  # Pixels. A person with one labelled joint has a box without area.
 _LUMINANCE = np.array([0.299, 0.587, 0.114])
 # Principal axes of ImageNet's colors in columns, and the deviations along them (Krizhevsky et al. 2012), of 255.
 _COLOR_AXES = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
@@ -116,48 +115,25 @@ def augmentation(name_or_value: str | Augmentation) -> Augmentation:
     return AUGMENTATIONS[name_or_value]
 
 
-@dataclass(frozen=True)
-class Region:
-    """The part of an image that is to fill the network's input, before augmentation.
-
-    Args:
-        center: tuple (x, y) in pixels.
-        size: tuple (width, height) in pixels.
-    """
-
-    center: tuple[float, float]
-    size: tuple[float, float]
-
-
 @dataclass(frozen=True, eq=False)
-class Warp:
-    """An affine change of an image.
+class Warp(Affine):
+    """An affine change of an image, of its joints and of what counts in the loss.
 
     Args:
-        matrix: float64 array of shape `(2, 3)`. From pixels of the image to pixels of the result (centers at +0.5).
-        size: tuple (width, height) of the result.
+        matrix, size: as of `Affine`.
         flipped: bool. Whether it mirrors.
 
     Example:
         >>> import numpy as np
-        >>> from keras_ehrnet.data.augment import Region, fitting_warp
+        >>> from keras_ehrnet.data.augment import fitting_warp
+        >>> from keras_ehrnet.geometry import Region
         >>> warp = fitting_warp(Region((2, 1), (4, 2)), size=(8, 8))
         >>> print(warp.points(np.array([[0, 0], [4, 2]])))
         [[0. 2.]
          [8. 6.]]
     """
 
-    matrix: np.ndarray
-    size: tuple[int, int]
     flipped: bool = False
-
-    def points(self, xy: np.ndarray) -> np.ndarray:
-        """Places in the result, for places in the image: `(..., 2)` to `(..., 2)`."""
-        return xy @ self.matrix[:, :2].T + self.matrix[:, 2]
-
-    def image(self, image: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """The warped image, black where there is none, written to `out` where given."""
-        return cv2.warpAffine(image, self._index_matrix, self.size, dst=out, flags=cv2.INTER_LINEAR)
 
     def joints(self, joints: np.ndarray, skeleton: Skeleton) -> np.ndarray:
         """Warped joints `(N, K, 3)`: left and right exchanged where mirrored, unlabelled where outside."""
@@ -192,13 +168,6 @@ class Warp:
             corners = (self.points(polygon) / stride - 0.5) * 2**_SUBPIXEL_BITS
             cv2.fillPoly(mask, [np.rint(corners).astype(np.int32)], 0, shift=_SUBPIXEL_BITS)
 
-    @cached_property
-    def _index_matrix(self) -> np.ndarray:
-        """The same matrix for OpenCV, which has pixel centers at whole numbers."""
-        matrix = self.matrix.copy()
-        matrix[:, 2] += matrix[:, :2].sum(axis=1) / 2 - 0.5
-        return matrix
-
 
 def outlines(person: Person) -> list[np.ndarray]:
     """Polygons `(n, 2)` around a person: its segmentation, or its box where there is none."""
@@ -210,14 +179,14 @@ def outlines(person: Person) -> list[np.ndarray]:
 
 def image_region(image_size: tuple[int, int], short_side: bool) -> Region:
     """The whole image, or the square of its short side about its middle."""
-    width, height = image_size
+    region = whole_region(*image_size)
     side = min(image_size)
-    return Region((width / 2, height / 2), (side, side) if short_side else (width, height))
+    return replace(region, size=(side, side)) if short_side else region
 
 
 def person_region(person: Person, margin: float) -> Region:
     """A person's box, enlarged by a margin such as 1.25."""
-    return _region(person.box, margin)
+    return box_region(person.box, margin)
 
 
 def half_body_region(person: Person, skeleton: Skeleton, rng: np.random.Generator, margin: float) -> Region | None:
@@ -229,12 +198,7 @@ def half_body_region(person: Person, skeleton: Skeleton, rng: np.random.Generato
     half = lower if rng.random() < 0.5 else ~lower
     if np.count_nonzero(labelled & half) < 3:
         return None
-    return _region(joints_box(person.joints[half]), 1.2 * margin)
-
-
-def _region(box: np.ndarray, margin: float) -> Region:
-    low, high = box[:2].astype(np.float64), box[2:].astype(np.float64)
-    return Region(tuple((low + high) / 2), tuple(np.maximum((high - low) * margin, _SMALLEST_REGION)))
+    return box_region(joints_box(person.joints[half]), 1.2 * margin)
 
 
 def fitting_warp(region: Region, size: tuple[int, int]) -> Warp:

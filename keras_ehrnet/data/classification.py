@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from keras_ehrnet.data._checks import plain
-from keras_ehrnet.data.augment import Augmentation, Region, augmentation, jitter_colors, random_warp
+from keras_ehrnet.data.augment import Augmentation, augmentation, jitter_colors, random_warp
 from keras_ehrnet.data.targets import Batch, Shapes
+from keras_ehrnet.geometry import Region
 from keras_ehrnet.images import ImageSource, is_image_file, read_image
 from keras_ehrnet.support import files
 from keras_ehrnet.support.errors import AnnotationError, reads

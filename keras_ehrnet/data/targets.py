@@ -20,6 +20,7 @@ from keras_ehrnet.data.augment import (
     person_region,
     random_warp,
 )
+from keras_ehrnet.geometry import BOX_MARGIN
 
 _MOSAIC_CENTRE = (0.3, 0.7)  # Where the four images of a mosaic meet, as parts of the sides.
 
@@ -94,7 +95,7 @@ class Examples:
     top_down: bool = False
     max_people: int = 30
     mask_stride: int = 4
-    margin: float = 1.25
+    margin: float = BOX_MARGIN
     seed: int = 0
     samples: tuple[Sample, ...] = field(init=False, repr=False)
 

@@ -11,15 +11,13 @@ from typing import TypeGuard
 import numpy as np
 
 from keras_ehrnet import decode
-from keras_ehrnet.decode import Geometry, NetworkOutputs
+from keras_ehrnet.decode import NetworkOutputs
 from keras_ehrnet.decode.exported import best_peaks, grouped_peaks, one_person, several_people
+from keras_ehrnet.geometry import Geometry, box_region, letterbox_geometry, resize_geometry
 from keras_ehrnet.poses import Poses
 from keras_ehrnet.prediction.refining import refined
 from keras_ehrnet.runtime.network import Fitted, Network
 from keras_ehrnet.support.messages import is_whole
-
-BOX_PADDING = 1.25
-"""A person's crop is larger than its box by this factor."""
 
 PAF_STRIDE = 8
 
@@ -225,8 +223,8 @@ def _maps_to_group(
 
 def _bottom_up_geometry(network: Network, width: int, height: int, scale: float, settings: Settings) -> Geometry:
     if not network.any_size:
-        return decode.letterbox_geometry(width, height, *network.input_size[::-1])
-    return decode.resize_geometry(width, height, min(network.input_size), scale, min(settings.scales))
+        return letterbox_geometry(width, height, *network.input_size[::-1])
+    return resize_geometry(width, height, min(network.input_size), scale, min(settings.scales))
 
 
 def _letterboxed(network: Network, images: Sequence[np.ndarray], settings: Settings) -> list[Poses]:
@@ -253,16 +251,13 @@ def _in_boxes(network: Network, image: np.ndarray, boxes: np.ndarray, settings: 
 def whole_geometry(network: Fitted, image: np.ndarray) -> Geometry:
     """How an image is fitted into an input of fixed size."""
     height, width = network.input_size
-    return decode.letterbox_geometry(image.shape[1], image.shape[0], width, height)
+    return letterbox_geometry(image.shape[1], image.shape[0], width, height)
 
 
 def box_geometry(network: Fitted, box: np.ndarray) -> Geometry:
     """How a person is cut out for a network: its box, a little larger, about its middle."""
     height, width = network.input_size
-    sides = np.maximum(box[2:] - box[:2], 1)
-    pixels = BOX_PADDING * max(sides[0] / width, sides[1] / height)
-    center = tuple((box[:2] + box[2:]) / 2)
-    return Geometry.of_region(width, height, center, (width * pixels, height * pixels))
+    return Geometry.fitting(box_region(box), width, height)
 
 
 def _placed(
