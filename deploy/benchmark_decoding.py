@@ -23,6 +23,7 @@ from rich.table import Table
 from keras_ehrnet import PosePredictor, decode, runtime
 from keras_ehrnet.models.variants import VARIANTS
 from keras_ehrnet.skeletons import COCO_17
+from keras_ehrnet.support.files import write_file
 
 JOINTS = 17
 INPUT_SIZE = (512, 672)  # height, width of the network's input
@@ -223,7 +224,7 @@ def main() -> None:
         report["whole"] = benchmark_whole(arguments.model, arguments.people, arguments.repeats)
         Console().print(whole_table(report))
     if arguments.json:
-        arguments.json.write_text(json.dumps(report, indent=2))
+        write_file(arguments.json, json.dumps(report, indent=2) + "\n")
 
 
 if __name__ == "__main__":

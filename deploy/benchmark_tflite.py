@@ -30,6 +30,7 @@ from keras_ehrnet.data import read_lspet
 from keras_ehrnet.export.litert import quantize, rules
 from keras_ehrnet.models.variants import variant
 from keras_ehrnet.skeletons import Skeleton
+from keras_ehrnet.support.files import write_file
 from keras_ehrnet.weights import REGISTRY
 
 PAUSE = 0.2  # seconds
@@ -111,8 +112,7 @@ def file_of(name: str, precision: str, folder: Path, calibration: Path | None = 
         images = images_for(size, calibration, count) if quantize.PRECISIONS[precision].needs_calibration else None
         with console.status(f"converting {name} to {precision}"):
             content = quantize.convert(static, precision, calibration=images)
-        folder.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+        write_file(path, content)
     return path.read_bytes()
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from difflib import get_close_matches
 from functools import cached_property
 from typing import Any
+
+from keras_ehrnet.support.messages import suggestion
 
 DEFAULT_SIGMA = 0.08
 """OKS constant of joints for which none was published; about the mean of COCO's."""
@@ -102,9 +103,8 @@ class Skeleton:
             ValueError: if this skeleton has no such joint.
         """
         if joint_name not in self.joint_names:
-            near = get_close_matches(joint_name, self.joint_names, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"Skeleton {self.name!r} has no joint of that name.{hint} Received: {joint_name!r}")
+            hint = suggestion(joint_name, self.joint_names)
+            raise ValueError(f"Skeleton {self.name!r} has no joint of that name. {hint} Received: {joint_name!r}")
         return self.joint_names.index(joint_name)
 
     def mapping_to(self, other: Skeleton) -> tuple[int | None, ...]:

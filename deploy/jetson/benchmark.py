@@ -15,6 +15,7 @@ import sys
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from keras_ehrnet.support import terminal
 from keras_ehrnet.support.files import write_file
 
 FLAGS = {"fp32": [], "fp16": ["--fp16"], "int8": ["--fp16", "--int8"]}
@@ -104,12 +105,7 @@ def main() -> int:
     parser.add_argument("--precisions", default="fp32,fp16", help=f"of {', '.join(FLAGS)}; default: fp32,fp16")
     parser.add_argument("--output", type=Path, default=Path("engines"), help="folder for engines and table")
     options = parser.parse_args()
-    try:
-        run(options.models, options.precisions.split(","), options.output)
-    except (ValueError, OSError) as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return terminal.run(lambda: run(options.models, options.precisions.split(","), options.output))
 
 
 def run(models: list[Path], precisions: list[str], folder: Path) -> None:

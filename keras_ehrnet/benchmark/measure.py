@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_ehrnet.support.terminal import run
+
 if TYPE_CHECKING:
     from keras_ehrnet.runtime import Network
 
@@ -170,13 +172,12 @@ def main() -> int:
     parser.add_argument("repeats", type=int, help="runs to time")
     parser.add_argument("--threads", type=int)
     options = parser.parse_args()
-    try:
-        result = measure(options.model, np.load(options.image), repeats=options.repeats, threads=options.threads)
-    except (ValueError, OSError) as error:
-        print(f"Error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+    return run(lambda: _print_measurement(options))
+
+
+def _print_measurement(options: argparse.Namespace) -> None:
+    result = measure(options.model, np.load(options.image), repeats=options.repeats, threads=options.threads)
     print(json.dumps(asdict(result)))
-    return 0
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ import numpy as np
 from keras_ehrnet import metadata
 from keras_ehrnet.metadata import Metadata
 from keras_ehrnet.support.errors import ModelError, reason
+from keras_ehrnet.support.files import sha256
 from keras_ehrnet.support.terminal import silenced
 
 PACKAGES = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter", "tensorflow.lite.python.interpreter")
@@ -193,8 +193,7 @@ class TFLiteNetwork:
 
     def digest(self) -> str:
         """Checksum of the file."""
-        content = self._model if isinstance(self._model, bytes) else Path(self._model).read_bytes()
-        return hashlib.sha256(content).hexdigest()
+        return sha256(self._model)
 
     def __repr__(self) -> str:
         height, width = self.input_size

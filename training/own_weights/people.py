@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from keras_ehrnet.skeletons import COCO_17, LSP_14
+from keras_ehrnet.support.files import write_file
 
 SURE_JOINT, SURE_PERSON, FAINTEST_PERSON = 0.3, 0.2, 0.05
 NEAR, AGREEING = 0.1, 0.8
@@ -141,7 +142,7 @@ def main() -> None:
         print(f"{kind}: {len(entries)} images, {sum(len(people) for _, people in entries)} people")
     category = {"id": 1, "name": "person", "keypoints": list(COCO_17.joint_names), "skeleton": []}
     content = {"images": images, "annotations": annotations, "categories": [category]}
-    (options.folder / "people.json").write_text(json.dumps(content), encoding="utf-8")
+    write_file(options.folder / "people.json", json.dumps(content))
 
 
 if __name__ == "__main__":
