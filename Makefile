@@ -6,7 +6,7 @@ KERAS_EHRNET_REFERENCE ?= ../shared
 export KERAS_EHRNET_REFERENCE
 DEMO_PHOTO ?= docs/pictures/astronaut.jpg
 
-.PHONY: install demo test test-tf217 lint format clean
+.PHONY: install demo test test-android test-tf217 lint format clean
 
 install: .venv/installed
 
@@ -22,6 +22,10 @@ test: install lint
 # TensorFlow 2.17 is the last with TF-TRT: its converter must take what we pass to it. Needs Python 3.10 to 3.12.
 test-tf217: .venv-tf217/installed
 	.venv-tf217/bin/python -m pytest tests/tf217
+
+# Kotlin on this computer's JVM, beside Python. Needs the Debian packages that deploy/android/test.sh names.
+test-android: install
+	bash deploy/android/test.sh $(BIN)/python
 
 lint: install
 	$(BIN)/ruff check .
