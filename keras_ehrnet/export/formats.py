@@ -56,6 +56,7 @@ FORMATS: dict[str, Format] = {
         "ONNX Runtime, TensorRT, OpenVINO",
         ".onnx",
         "keras_ehrnet.export.onnx_file:onnx",
+        decodes=tuple(DECODES),
     ),
     "saved-model": Format("TensorFlow Serving", "", "keras_ehrnet.export.saved_model_folder:saved_model"),
     "tftrt": Format(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from keras_ehrnet.metadata import Metadata, Output
 from keras_ehrnet.runtime.onnx import METADATA_KEY
 from keras_ehrnet.skeletons import Skeleton
 from keras_ehrnet.support.files import write_file
@@ -13,6 +15,9 @@ from keras_ehrnet.weights.formats import WeightsSource
 
 if TYPE_CHECKING:
     import keras
+
+    from keras_ehrnet.export.onnx_decoders import Decoder
+    from keras_ehrnet.runtime.keras import KerasNetwork
 
 OPSET = 17
 OPSETS = range(13, 22)
@@ -26,28 +31,36 @@ _IR_VERSION = 8
 def onnx(
     source: str | Path | keras.Model,
     path: str | Path,
+    decode: str = "none",
     *,
     weights: WeightsSource | None = None,
     skeleton: Skeleton | None = None,
     input_size: tuple[int, int] | None = None,
+    max_peaks: int = 20,
     batch: int | None = 1,
     input_dtype: str = "uint8",
     opset: int = OPSET,
     license: str | None = None,
 ) -> Path:
-    """Writes an ONNX file that takes RGB images and gives named maps.
+    """Writes an ONNX file that takes RGB images and gives named maps, or what they are decoded to.
 
     The input is `"image"` of shape `(batch, height, width, 3)`, RGB in [0, 255]; the outputs are the Keras model's,
     channels last like it. Inside, everything is channels first; normalization is part of the graph, batch
-    normalization is folded into the convolutions, padding is explicit. Names, skeleton and license are JSON under the
+    normalization is folded into the convolutions, padding is explicit. Decoders are standard operators without loops.
+    Names, skeleton and license are JSON under the
     key `"keras_ehrnet"` of the model's properties.
 
     Args:
         source: `keras.Model`, the path of a `.keras` file, or a name such as `"h-2"` or `"efficientpose-rt"`.
         path: str or Path of the `.onnx` file to write.
+        decode: str. `"none"`: maps. `"peaks"`: `(batch, K, P, 4)`, y, x, score and tag (without tags 0) of the P best
+            places of every joint, best first. `"poses"`: the one person, `(batch, 1, K, 3)`, y, x and score; several
+            people are told apart in loops, which ONNX files of this package do without: `"peaks"` are for them.
+            Coordinates are in [0, 1] of the input; what is not found is 0.
         weights: what `keras_ehrnet.weights.load` takes; None: for a name, the published weights if there are any.
         skeleton: `Skeleton`, or None for the one that the file or the weights name.
         input_size: tuple (height, width) in pixels, or None for the model's own, or its paper's.
+        max_peaks: int. P, for `decode="peaks"`.
         batch: int, or None for any number of images.
         input_dtype: str. `"uint8"`, or `"float32"` for runtimes that take no bytes (TensorRT before 8.5).
         opset: int. Version of ONNX's operators, 13 to 21.
@@ -72,14 +85,22 @@ def onnx(
     _check_options(input_dtype, opset)
     helper, checker = _toolkit()
     from keras_ehrnet.export import common, onnx_layers
+    from keras_ehrnet.export.litert import convert
     from keras_ehrnet.export.rewrite import plain_model
 
     common.check_batch(batch)
+    convert.check_decoder(decode, max_peaks=max_peaks)
     network = common.load(source, weights, skeleton, input_size)
     plain = plain_model(network.model, network.input_size)
     metadata = common.describe_maps(network, plain, batch=batch, dtype=input_dtype, license=license)
+    decoder = None
+    if decode != "none":
+        plain, decoder = convert.with_heads(plain, network.family, decode), _decoder(network, decode, max_peaks)
+    graph = onnx_layers.graph_of(plain, input_dtype=input_dtype, batch=batch, decoder=decoder)
+    if decoder is not None:
+        metadata = _of_decoded(metadata, graph.output[0], decoder)
     model = helper.make_model(
-        onnx_layers.graph_of(plain, input_dtype=input_dtype, batch=batch),
+        graph,
         opset_imports=[helper.make_opsetid("", opset)],
         ir_version=_IR_VERSION,
         producer_name="keras_ehrnet",
@@ -89,6 +110,32 @@ def onnx(
     checker.check_model(model, full_check=True)
     write_file(target, model.SerializeToString())
     return target
+
+
+def _decoder(network: KerasNetwork, decode: str, max_peaks: int) -> Decoder:
+    from keras_ehrnet.export.litert.convert import peaks_settings
+    from keras_ehrnet.export.onnx_decoders import Decoder
+
+    if decode == "peaks":
+        return Decoder(network.family, decode, **peaks_settings(network.multi_person, max_peaks))
+    if network.multi_person:
+        raise ValueError(
+            "Several people are told apart in loops, which ONNX files of this package do without: decode='peaks' for "
+            f"PosePredictor.load(path), or a .tflite file. Received: decode={decode!r} for {network.name!r}"
+        )
+    return Decoder(network.family, decode)
+
+
+def _of_decoded(metadata: Metadata, output: Any, decoder: Decoder) -> Metadata:
+    """The metadata of a network's maps as those of what its file decodes them to."""
+    from keras_ehrnet.export.litert.convert import LAYOUTS
+
+    shape = tuple(side.dim_value or -1 for side in output.type.tensor_type.shape.dim)
+    given = Output(decoder.decode, shape, LAYOUTS[metadata.family, decoder.decode])
+    peaks = {"max_peaks": decoder.max_peaks, "threshold": decoder.threshold}
+    return replace(
+        metadata, outputs=(given,), decode=decoder.decode, decoder=peaks if decoder.decode == "peaks" else {}
+    )
 
 
 def _check_options(input_dtype: str, opset: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 import numpy as np
@@ -53,6 +53,12 @@ class Graph:
         self.nodes.append(helper.make_node(operator, inputs, [name], name=name, **attributes))
         return name
 
+    def add_pair(self, operator: str, inputs: Sequence[str], **attributes: Any) -> tuple[str, str]:
+        """Appends an operator with two outputs; returns their names."""
+        first, second = self._unused(operator.lower()), self._unused(f"{operator.lower()}_index")
+        self.nodes.append(helper.make_node(operator, inputs, [first, second], name=first, **attributes))
+        return first, second
+
     def constant(self, array: np.ndarray, name: str) -> str:
         """Stores an array; returns its name."""
         name = self._unused(name)
@@ -78,7 +84,22 @@ class Graph:
 Emitter = Callable[[Graph, Any, Sequence[Value]], str]
 
 
-def graph_of(model: keras.Model, *, input_dtype: str = "uint8", batch: int | None = 1) -> GraphProto:
+class Decoder(Protocol):
+    """Appends to a graph what makes one output of a network's maps."""
+
+    @property
+    def decode(self) -> str:
+        """Name of the output."""
+        ...
+
+    def __call__(self, graph: Graph, maps: Mapping[str, Value]) -> tuple[str, tuple[int, ...]]:
+        """Name of the output's tensor, and its shape without the number of images."""
+        ...
+
+
+def graph_of(
+    model: keras.Model, *, input_dtype: str = "uint8", batch: int | None = 1, decoder: Decoder | None = None
+) -> GraphProto:
     """A functional model of fixed size as an ONNX graph that computes in channels-first order.
 
     Images enter and maps leave channels last, as in Keras: one transposition at either end.
@@ -87,9 +108,11 @@ def graph_of(model: keras.Model, *, input_dtype: str = "uint8", batch: int | Non
         model: `keras.Model`, functional, of the layers in `EMITTERS`, with one image input of fixed height and width.
         input_dtype: str. `"uint8"` or `"float32"`.
         batch: int, or None for any number of images.
+        decoder: `Decoder`, or None for the model's outputs as they are.
 
     Returns:
-        `GraphProto` with an input `"image"` of shape `(batch, H, W, C)` and the model's outputs by name.
+        `GraphProto` with an input `"image"` of shape `(batch, H, W, C)` and the model's outputs by name, or the
+        decoder's.
 
     Raises:
         ValueError: for a layer that has no counterpart here.
@@ -110,20 +133,30 @@ def graph_of(model: keras.Model, *, input_dtype: str = "uint8", batch: int | Non
             arrived = [_known(values, tensor, layer) for tensor in keras.tree.flatten(layer.input)]
             graph.scope = layer.name
             values[id(layer.output)] = _emitted(graph, layer, arrived)
-    for name, tensor in outputs.items():
-        graph.scope = name
-        _channels_last(graph, graph.padded(_known(values, tensor, model)), len(tensor.shape), name)
+    arrived = {name: _known(values, tensor, model) for name, tensor in outputs.items()}
+    if decoder is None:
+        shapes = {name: tuple(tensor.shape[1:]) for name, tensor in outputs.items()}
+        for name, value in arrived.items():
+            graph.scope = name
+            _channels_last(graph, graph.padded(value), len(value.shape), name)
+    else:
+        result, shape = decoder(graph, arrived)
+        shapes = {decoder.decode: shape}
+        graph.nodes.append(helper.make_node("Identity", [result], [decoder.decode], name=decoder.decode))
     return helper.make_graph(
         graph.nodes,
         model.name,
-        [helper.make_tensor_value_info("image", INPUT_TYPES[input_dtype], _shape(image, batch))],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, _shape(maps, batch)) for name, maps in outputs.items()],
+        [helper.make_tensor_value_info("image", INPUT_TYPES[input_dtype], _shape(image.shape[1:], batch))],
+        [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, _shape(shape, batch))
+            for name, shape in shapes.items()
+        ],
         graph.constants,
     )
 
 
-def _shape(tensor: keras.KerasTensor, batch: int | None) -> list[int | str]:
-    return ["batch" if batch is None else batch, *tensor.shape[1:]]
+def _shape(sides: Sequence[int], batch: int | None) -> list[int | str]:
+    return ["batch" if batch is None else batch, *sides]
 
 
 def _channels_first(graph: Graph, input_dtype: str, rank: int) -> str:

@@ -119,7 +119,7 @@ def tflite(
 
     path = _checked_path(path)
     common.check_input_dtype(input_dtype)
-    _check_decoder(decode, max_people, max_peaks)
+    check_decoder(decode, max_people=max_people, max_peaks=max_peaks)
     quantize.check_precision(precision, calibration)
     network = common.load(source, weights, skeleton, input_size)
     limbs = _by_limbs(network, decode, multi_person)
@@ -127,7 +127,7 @@ def tflite(
     images = None
     if calibration is not None:
         images = calibrations.Calibration.of(calibration, network, calibration_images, limbs)
-    static = _with_heads(static_model(network.model, network.input_size), network.family, decode, limbs)
+    static = with_heads(static_model(network.model, network.input_size), network.family, decode, limbs)
     needs_images = quantize.PRECISIONS[precision].needs_calibration
     with progress_bar("images", shown=progress and needs_images) as bar:
         task = bar.add_task("calibration", total=len(images or ()))
@@ -163,10 +163,11 @@ def _checked_path(path: str | Path) -> Path:
     return path
 
 
-def _check_decoder(decode: str, max_people: int, max_peaks: int) -> None:
+def check_decoder(decode: str, **counts: int) -> None:
+    """ValueError for a decoder that there is not, or for numbers of what it gives that are none."""
     if decode not in DECODES:
         raise ValueError(f"There is no such decoder. {suggestion(decode, DECODES)} Received: decode={decode!r}")
-    for name, value in {"max_people": max_people, "max_peaks": max_peaks}.items():
+    for name, value in counts.items():
         if not is_whole(value):
             raise ValueError(f"{name} is a whole number, at least 1. Received: {name}={value!r}")
 
@@ -189,14 +190,17 @@ def _by_limbs(network: KerasNetwork, decode: str, multi_person: bool) -> bool:
     return True
 
 
+def peaks_settings(finds_several: bool, max_peaks: int) -> dict[str, Any]:
+    """Settings of `decode="peaks"`: the one person's joints are the highest places, however low they are."""
+    return {"max_peaks": int(max_peaks), "threshold": exported.DETECTION_THRESHOLD if finds_several else 0.0}
+
+
 def _decoder_settings(
     decode: str, finds_several: bool, by_limbs: bool, max_people: int, max_peaks: int
 ) -> dict[str, Any]:
     """Arguments of `graph.decoder_tflite`."""
     if decode == "peaks":
-        # The one person's joints are the highest places, however low they are.
-        threshold = exported.DETECTION_THRESHOLD if finds_several else 0.0
-        return {"max_peaks": int(max_peaks), "threshold": threshold}
+        return peaks_settings(finds_several, max_peaks)
     if decode != "poses" or not (finds_several or by_limbs):
         return {}
     if by_limbs:
@@ -213,7 +217,7 @@ def _with_full_range(images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         yield image
 
 
-def _with_heads(static: keras.Model, family: str, decode: str, multi_person: bool) -> keras.Model:
+def with_heads(static: keras.Model, family: str, decode: str, multi_person: bool = False) -> keras.Model:
     """The network without the outputs that the decoder inside has no use for."""
     import keras
 
