@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -15,12 +15,30 @@ class Family:
         paper: str. Where it was published.
         top_down: bool. Whether it takes images of one person.
         counts: str. What the paper's parameters and FLOPs count, in one sentence.
+        multiple: int. What the sides of its input are multiples of.
+        strides: mapping of the name of a map that it gives to pixels of the input per cell.
+        decoded: tuple of str. The maps that people are decoded from; empty for a classifier.
+        by_limbs: tuple of str. The maps that tell several people apart by their limbs, for families that take one
+            person otherwise; empty where there are none.
+        window: int. Of a peak, in cells of the finest map that is decoded.
+        subpixel: str. How a joint's place is found between the cells of that map: key of `decode.peaks.SUBPIXEL`.
+
+    Example:
+        >>> from keras_ehrnet.families import FAMILIES
+        >>> FAMILIES["efficientpose"].strides["pafs"], FAMILIES["efficientpose"].by_limbs
+        (8, ('heatmaps_fine', 'pafs'))
     """
 
     title: str
     paper: str
     top_down: bool
     counts: str
+    multiple: int
+    strides: Mapping[str, int] = field(default_factory=dict)
+    decoded: tuple[str, ...] = ()
+    by_limbs: tuple[str, ...] = ()
+    window: int = 3
+    subpixel: str = "none"
 
 
 FAMILIES: dict[str, Family] = {
@@ -30,6 +48,10 @@ FAMILIES: dict[str, Family] = {
         False,
         "The paper counts the backbone's parameters twice, and multiply-adds with the transposed convolution at its "
         "output resolution.",
+        multiple=32,
+        strides={"heatmaps_4": 4, "tags_4": 4, "heatmaps_2": 2},
+        decoded=("heatmaps_4", "heatmaps_2", "tags_4"),
+        subpixel="parabola",
     ),
     "efficientpose": Family(
         "EfficientPose",
@@ -37,14 +59,23 @@ FAMILIES: dict[str, Family] = {
         True,
         "The paper counts all weights, batch-norm statistics included, of the network without its intermediate "
         "outputs, and two operations per multiply-add.",
+        multiple=8,
+        strides={"heatmaps_coarse": 8, "heatmaps_fine": 8, "heatmaps": 1, "pafs": 8},
+        decoded=("heatmaps",),
+        by_limbs=("heatmaps_fine", "pafs"),
+        window=5,
     ),
     "efficientpose_nas": Family(
         "EfficientPose-A/B/C",
         "doi 10.1007/s41095-021-0214-z",
         True,
         "The paper counts multiply-adds with transposed convolutions at their output resolution.",
+        multiple=16,
+        strides={"heatmaps": 4},
+        decoded=("heatmaps",),
+        subpixel="quarter",
     ),
-    "efficientnet": Family("EfficientNet", "arXiv 2007.08090", True, "The paper counts trainable parameters."),
+    "efficientnet": Family("EfficientNet", "arXiv 2007.08090", True, "The paper counts trainable parameters.", 32),
 }
 
 MAPS: dict[str, str] = {
@@ -57,6 +88,9 @@ MAPS: dict[str, str] = {
     "tags_4": "(batch, y, x, joint): near values belong to the same person, at a quarter of the input's size",
 }
 """How to read the maps that networks give, in words."""
+
+DETECTION_THRESHOLD = 0.1
+"""Peaks at or below it are no joints of anyone, where people are told apart by tags."""
 
 # Names of outputs that only one family has, asked in this order.
 _FAMILY_BY_OUTPUT = {"heatmaps_4": "efficienthrnet", "heatmaps_fine": "efficientpose", "heatmaps": "efficientpose_nas"}

@@ -9,13 +9,11 @@ import numpy as np
 
 from keras_ehrnet.decode.grouping import best_people, match
 from keras_ehrnet.decode.peaks import Peaks
+from keras_ehrnet.families import DETECTION_THRESHOLD
 from keras_ehrnet.poses import Poses
 from keras_ehrnet.skeletons import Skeleton
 
 Size = tuple[int, int]
-
-DETECTION_THRESHOLD = 0.1
-"""Peaks at or below it are no joints of anyone, as in `keras_ehrnet.decode.associative`."""
 
 
 def one_person(poses: np.ndarray, skeleton: Skeleton, input_size: Size) -> Poses:

@@ -15,6 +15,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from keras_ehrnet.decode.assignment import assign
 from keras_ehrnet.decode.peaks import SUBPIXEL, Bands, Peaks, checked_maps, find_peaks, reduce_blocks
+from keras_ehrnet.families import DETECTION_THRESHOLD
 from keras_ehrnet.poses import Poses
 from keras_ehrnet.skeletons import COCO_17, Skeleton
 
@@ -49,7 +50,7 @@ def associative(
     skeleton: Skeleton = COCO_17,
     protocol: str = "paper",
     max_people: int = 30,
-    threshold: float = 0.1,
+    threshold: float = DETECTION_THRESHOLD,
     tag_threshold: float = 1.0,
     nms_kernel: int | None = None,
     subpixel: str | None = None,

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import TensorProto
 
-from keras_ehrnet.decode.graph.decoders import FAMILIES
 from keras_ehrnet.export.onnx_layers import Graph, Value
+from keras_ehrnet.families import FAMILIES
 
 _NOTHING = -1e9
 """Below every height: what lies beyond the border of a map."""
@@ -24,7 +24,7 @@ class Decoder:
     """What is decoded inside a file.
 
     Args:
-        family: str. Key of `keras_ehrnet.decode.graph.FAMILIES`.
+        family: str. Key of `keras_ehrnet.families.FAMILIES`.
         decode: str. `"peaks"` or `"poses"` (of one person): also the name of the output.
         max_peaks: int. At most so many peaks per joint; for `"peaks"`.
         threshold: float, not negative. Peaks at or below it are left out.
@@ -49,7 +49,7 @@ class Decoder:
             table = _table(graph, heatmaps, index, heatmaps.values_at(graph, index), subpixel)
             return graph.add("Transpose", [table], perm=[0, 2, 1, 3]), (1, heatmaps.joints, 3)
         count = min(self.max_peaks, heatmaps.height * heatmaps.width)
-        highest = _peaks(graph, heatmaps, FAMILIES[self.family].kernel, self.threshold)
+        highest = _peaks(graph, heatmaps, FAMILIES[self.family].window, self.threshold)
         scores, index = graph.add_pair("TopK", [highest, _integers(graph, [count])], axis=2)
         tag = graph.add("Sub", [scores, scores])  # none is 0
         if "tags_4" in maps:

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Sequence
 
 import keras
 
+from keras_ehrnet.families import FAMILIES
 from keras_ehrnet.losses.heatmaps import HeatmapLoss, PafLoss
 from keras_ehrnet.losses.tags import TagLoss
 from keras_ehrnet.support.messages import suggestion
 
-EFFICIENTPOSE_STRIDES: dict[str, int] = {"heatmaps_coarse": 8, "heatmaps_fine": 8, "heatmaps": 1, "pafs": 8}
+EFFICIENTPOSE_STRIDES: dict[str, int] = {**FAMILIES["efficientpose"].strides}
 """The outputs of EfficientPose that are supervised, and their strides."""
 
 
@@ -28,11 +29,13 @@ def efficienthrnet_losses(
     Returns:
         dict of output name to loss, for `model.compile(loss=...)`.
     """
-    return {
-        "heatmaps_4": HeatmapLoss(4, sigma, ignore_unlabelled=ignore_unlabelled, name="heatmaps_4"),
-        "tags_4": TagLoss(4, tag_weight, tag_weight, name="tags_4"),
-        "heatmaps_2": HeatmapLoss(2, sigma, ignore_unlabelled=ignore_unlabelled, name="heatmaps_2"),
-    }
+
+    def loss(output: str, stride: int) -> keras.losses.Loss:
+        if output == "tags_4":
+            return TagLoss(stride, tag_weight, tag_weight, name=output)
+        return HeatmapLoss(stride, sigma, ignore_unlabelled=ignore_unlabelled, name=output)
+
+    return {output: loss(output, stride) for output, stride in FAMILIES["efficienthrnet"].strides.items()}
 
 
 def efficientpose_losses(
@@ -73,4 +76,5 @@ def efficientpose_losses(
 
 def efficientpose_nas_losses(sigma: float = 2.0) -> dict[str, keras.losses.Loss]:
     """The loss of EfficientPose-A/B/C: heatmaps at stride 4, unlabelled joints ignored."""
-    return {"heatmaps": HeatmapLoss(4, sigma, ignore_unlabelled=True, name="heatmaps")}
+    stride = FAMILIES["efficientpose_nas"].strides["heatmaps"]
+    return {"heatmaps": HeatmapLoss(stride, sigma, ignore_unlabelled=True, name="heatmaps")}

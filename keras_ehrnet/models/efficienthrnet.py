@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 from keras import layers
 
+from keras_ehrnet.families import FAMILIES
 from keras_ehrnet.models import blocks, efficientnet
 from keras_ehrnet.models.blocks import Style, Tensor
 from keras_ehrnet.models.scaling import EFFICIENTNET_SCALING, HighResolutionScaling, efficienthrnet_scaling
@@ -62,7 +63,8 @@ def EfficientHRNet(  # noqa: N802
     """
     scaling = efficienthrnet_scaling(phi)
     blocks.check_count(num_keypoints, "num_keypoints")
-    inputs = blocks.image_input(blocks.check_input_shape(input_shape, (None, None, 3), 32))
+    shape = blocks.check_input_shape(input_shape, (None, None, 3), FAMILIES["efficienthrnet"].multiple)
+    inputs = blocks.image_input(shape)
     x = blocks.preprocess(inputs, lite=lite) if include_preprocessing else inputs
     stages = efficientnet.backbone(
         x,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 from keras import layers
 
+from keras_ehrnet.families import FAMILIES
 from keras_ehrnet.models import blocks
 from keras_ehrnet.models.blocks import Style, Tensor
 from keras_ehrnet.models.scaling import (
@@ -73,7 +74,8 @@ def EfficientNet(  # noqa: N802
     """
     scaling = lookup({phi: EFFICIENTNET_SCALING[phi] for phi in range(-4, 4)}, phi, "phi of EfficientNet")
     blocks.check_count(classes, "classes")
-    shape = blocks.check_input_shape(input_shape, (None, None, 3), 1 if include_top else 32)
+    multiple = 1 if include_top else FAMILIES["efficientnet"].multiple
+    shape = blocks.check_input_shape(input_shape, (None, None, 3), multiple)
     style = LITE_STYLE if lite else STYLE
     inputs = blocks.image_input(shape)
     x = blocks.preprocess(inputs, lite=lite) if include_preprocessing else inputs

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from keras_ehrnet.families import FAMILIES
 from keras_ehrnet.models import blocks, efficientnet
 from keras_ehrnet.models.blocks import Style, Tensor
 from keras_ehrnet.models.scaling import EFFICIENTNET_SCALING, lookup
@@ -103,7 +104,8 @@ def EfficientPose(  # noqa: N802
     blocks.check_count(num_keypoints, "num_keypoints")
     blocks.check_count(num_limbs, "num_limbs")
     side = scaling.resolution
-    inputs = blocks.image_input(blocks.check_input_shape(input_shape, (side, side, 3), 8))
+    shape = blocks.check_input_shape(input_shape, (side, side, 3), FAMILIES["efficientpose"].multiple)
+    inputs = blocks.image_input(shape)
     x = blocks.preprocess(inputs, lite=scaling.lite) if include_preprocessing else inputs
     features = _cross_resolution_features(x, scaling)
     # The detection blocks are as wide as the high-level backbone's last stage.

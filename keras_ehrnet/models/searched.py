@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from keras_ehrnet.families import FAMILIES
 from keras_ehrnet.support.files import write_file
 from keras_ehrnet.support.messages import suggestion
 
 FORMAT = "keras-ehrnet blocks"
 VERSION = 1
-STRIDE = 16
+STRIDE = FAMILIES["efficientpose_nas"].multiple
 """Input pixels per cell of what leaves a backbone; the stem's convolution halves the image once."""
 
 Block = tuple[int, int, int, int]

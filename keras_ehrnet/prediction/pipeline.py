@@ -13,13 +13,12 @@ import numpy as np
 from keras_ehrnet import decode
 from keras_ehrnet.decode import NetworkOutputs
 from keras_ehrnet.decode.exported import best_peaks, grouped_peaks, one_person, several_people
+from keras_ehrnet.families import FAMILIES
 from keras_ehrnet.geometry import Geometry, box_region, letterbox_geometry, resize_geometry
 from keras_ehrnet.poses import Poses
 from keras_ehrnet.prediction.refining import refined
 from keras_ehrnet.runtime.network import Fitted, Network
 from keras_ehrnet.support.messages import is_whole
-
-PAF_STRIDE = 8
 
 
 @dataclass(frozen=True)
@@ -287,20 +286,18 @@ def _decoded(network: Network, maps: dict[str, np.ndarray], settings: Settings) 
     return _DECODERS[network.family, network.decode](network, maps, settings)
 
 
-def _from_full_maps(network: Network, maps: dict[str, np.ndarray], settings: Settings) -> Poses:
-    """EfficientPose: one person where the full-resolution heatmaps are highest, or several by their limbs."""
-    skeleton = network.skeleton
+def _from_maps(network: Network, maps: dict[str, np.ndarray], settings: Settings) -> Poses:
+    """One person where the heatmaps are highest or, of EfficientPose, several by their limbs."""
+    skeleton, family = network.skeleton, FAMILIES[network.family]
     if not settings.multi_person:
-        return decode.single_person(maps["heatmaps"], skeleton=skeleton, smooth=settings.smooth)
+        heatmaps, stride = maps["heatmaps"], family.strides["heatmaps"]
+        poses = decode.single_person(heatmaps, skeleton=skeleton, smooth=settings.smooth, subpixel=family.subpixel)
+        return poses.resized((stride, stride))
     if "pafs" not in maps:
         raise ValueError(f"Several people need part affinity fields, which {network.name!r} does not give.")
     poses = decode.pafs(maps["heatmaps_fine"], maps["pafs"], skeleton=skeleton, max_people=settings.max_people)
-    return poses.resized((PAF_STRIDE, PAF_STRIDE))
-
-
-def _from_coarse_maps(network: Network, maps: dict[str, np.ndarray], settings: Settings) -> Poses:
-    """EfficientPose-A/B/C: one person from heatmaps at a quarter of the input's size."""
-    return decode.single_person(maps["heatmaps"], skeleton=network.skeleton, subpixel="quarter").resized((4, 4))
+    stride = family.strides["pafs"]
+    return poses.resized((stride, stride))
 
 
 def _from_peaks(network: Network, maps: dict[str, np.ndarray], settings: Settings) -> Poses:
@@ -317,10 +314,10 @@ def _from_poses(network: Network, maps: dict[str, np.ndarray], settings: Setting
 
 
 _DECODERS: dict[tuple[str, str], Callable[[Network, dict[str, np.ndarray], Settings], Poses]] = {
-    ("efficientpose", "none"): _from_full_maps,
+    ("efficientpose", "none"): _from_maps,
     ("efficientpose", "peaks"): _from_peaks,
     ("efficientpose", "poses"): _from_poses,
-    ("efficientpose_nas", "none"): _from_coarse_maps,
+    ("efficientpose_nas", "none"): _from_maps,
     ("efficientpose_nas", "peaks"): _from_peaks,
     ("efficientpose_nas", "poses"): _from_poses,
     ("efficienthrnet", "peaks"): _from_grouped_peaks,

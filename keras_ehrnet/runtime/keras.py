@@ -71,10 +71,6 @@ class KerasNetwork:
         return sha256(np.ascontiguousarray(weight).tobytes() for weight in self.model.get_weights())
 
 
-STRIDES = {"efficienthrnet": 32, "efficientpose": 8, "efficientpose_nas": 16}
-"""What input sizes must be multiples of."""
-
-
 def _num_keypoints(model: keras.Model) -> int:
     outputs = model.output if isinstance(model.output, dict) else {}
     heatmaps = outputs.get("heatmaps", outputs.get("heatmaps_4"))
@@ -99,7 +95,7 @@ def checked_size(model: keras.Model, input_size: tuple[int, int] | None = None) 
     _num_keypoints(model)
     if input_size is None:
         return usual_input_size(model)
-    own, stride = tuple(model.input_shape[1:3]), STRIDES[family_of(model.output)]
+    own, stride = tuple(model.input_shape[1:3]), FAMILIES[family_of(model.output)].multiple
     size = tuple(input_size) if isinstance(input_size, (tuple, list)) else ()
     if len(size) != 2 or not all(is_whole(side) and side % stride == 0 for side in size):
         raise ValueError(f"input_size is (height, width), multiples of {stride}. Received: {input_size!r}")

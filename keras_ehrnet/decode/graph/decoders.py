@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keras_ehrnet.decode import paf
+from keras_ehrnet.families import DETECTION_THRESHOLD, FAMILIES
 from keras_ehrnet.skeletons import Skeleton
 from keras_ehrnet.support.messages import suggestion
 
@@ -30,37 +31,11 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
-@dataclass(frozen=True)
-class Family:
-    """How a family's maps are read.
-
-    Args:
-        maps: tuple of str. The maps that decoders need.
-        kernel: int. Window of the peaks in pixels of the heatmaps.
-        subpixel: str. How to find the place between the pixels: key of `decode.peaks.SUBPIXEL`.
-        limb_maps: tuple of str. The maps that tell several people apart by their limbs, for families that take one
-            person otherwise; empty where there are none.
-    """
-
-    maps: tuple[str, ...]
-    kernel: int
-    subpixel: str
-    limb_maps: tuple[str, ...] = ()
-
-
-FAMILIES = {
-    "efficienthrnet": Family(("heatmaps_4", "heatmaps_2", "tags_4"), kernel=3, subpixel="parabola"),
-    "efficientpose": Family(("heatmaps",), kernel=5, subpixel="none", limb_maps=("heatmaps_fine", "pafs")),
-    "efficientpose_nas": Family(("heatmaps",), kernel=3, subpixel="quarter"),
-}
-"""Families of networks, as `keras_ehrnet.families` names them."""
-
-
 def maps_needed(family: str, multi_person: bool = False) -> tuple[str, ...]:
     """The maps that a decoder reads.
 
     Args:
-        family: str. Key of `FAMILIES`.
+        family: str. Key of `keras_ehrnet.families.FAMILIES`.
         multi_person: bool. Whether several people are told apart by their limbs, in families that take one otherwise.
 
     Raises:
@@ -71,12 +46,12 @@ def maps_needed(family: str, multi_person: bool = False) -> tuple[str, ...]:
         >>> graph.maps_needed("efficientpose", multi_person=True)
         ('heatmaps_fine', 'pafs')
     """
-    if multi_person and not FAMILIES[family].limb_maps:
+    if multi_person and not FAMILIES[family].by_limbs:
         raise ValueError(
             "Several people are told apart by their limbs in EfficientPose; EfficientHRNet finds several anyway, "
             f"EfficientPose-A/B/C one. Received: multi_person=True for {family!r}"
         )
-    return FAMILIES[family].limb_maps if multi_person else FAMILIES[family].maps
+    return FAMILIES[family].by_limbs if multi_person else FAMILIES[family].decoded
 
 
 def average_strides(heatmaps_4: tf.Tensor, heatmaps_2: tf.Tensor) -> tf.Tensor:
@@ -91,7 +66,7 @@ def peaks(
     tags: tf.Tensor | None = None,
     *,
     max_peaks: int = 20,
-    threshold: float = 0.1,
+    threshold: float = DETECTION_THRESHOLD,
     kernel: int = 3,
     subpixel: str = "parabola",
 ) -> tf.Tensor:
@@ -170,7 +145,7 @@ def associative(
     *,
     skeleton: Skeleton,
     max_people: int = 20,
-    threshold: float = 0.1,
+    threshold: float = DETECTION_THRESHOLD,
     tag_threshold: float = 1.0,
 ) -> tf.Tensor:
     """People from the maps of EfficientHRNet, as `decode.associative` finds them with protocol `"fast"`.
@@ -301,12 +276,12 @@ def decoder_tflite(
     multi_person: bool = False,
     max_people: int = 20,
     max_peaks: int = 20,
-    threshold: float = 0.1,
+    threshold: float = DETECTION_THRESHOLD,
 ) -> bytes:
     """A decoder as a TensorFlow Lite file: a network's maps in, people out.
 
     Args:
-        family: str. Key of `FAMILIES`.
+        family: str. Key of `keras_ehrnet.families.FAMILIES`.
         decode: str. `"peaks"` or `"poses"`: also the name of the output.
         map_shapes: mapping of str to tuple of int. Shapes `(1, H, W, K)` of the network's outputs by name; those that
             the decoder does not need are ignored.
@@ -332,8 +307,9 @@ def decoder_tflite(
     """
     import tensorflow as tf
 
-    if family not in FAMILIES:
-        raise ValueError(f"There is no such family of networks. {suggestion(family, FAMILIES)} Received: {family!r}")
+    decodable = [name for name, entry in FAMILIES.items() if entry.decoded]
+    if family not in decodable:
+        raise ValueError(f"There is no such family of networks. {suggestion(family, decodable)} Received: {family!r}")
     if decode not in _DECODERS:
         raise ValueError(f"There is no such decoder. {suggestion(decode, _DECODERS)} Received: decode={decode!r}")
     if min(max_people, max_peaks) < 1 or threshold < 0:
@@ -396,7 +372,7 @@ def _channels_fit(name: str, channels: int, skeleton: Skeleton) -> bool:
 def _peaks(maps: Mapping[str, tf.Tensor], options: _Options) -> tf.Tensor:
     family = FAMILIES[options.family]
     settings = {"max_peaks": options.max_peaks, "threshold": options.threshold}
-    settings |= {"kernel": family.kernel, "subpixel": family.subpixel}
+    settings |= {"kernel": family.window, "subpixel": family.subpixel}
     if "tags_4" in maps:
         return peaks(average_strides(maps["heatmaps_4"], maps["heatmaps_2"]), maps["tags_4"], **settings)
     return peaks(maps["heatmaps"], **settings)

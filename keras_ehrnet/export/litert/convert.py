@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_ehrnet.decode import exported, graph
+from keras_ehrnet.decode import graph
 from keras_ehrnet.decode.paf import PEAK_THRESHOLD
 from keras_ehrnet.export import common
 from keras_ehrnet.export.litert import flatbuffer, quantize
-from keras_ehrnet.families import MAPS
+from keras_ehrnet.families import DETECTION_THRESHOLD, MAPS
 from keras_ehrnet.metadata import Input, Metadata, Output, append
 from keras_ehrnet.runtime.litert import Interpreter, TFLiteNetwork
 from keras_ehrnet.skeletons import Skeleton
@@ -192,7 +192,7 @@ def _by_limbs(network: KerasNetwork, decode: str, multi_person: bool) -> bool:
 
 def peaks_settings(finds_several: bool, max_peaks: int) -> dict[str, Any]:
     """Settings of `decode="peaks"`: the one person's joints are the highest places, however low they are."""
-    return {"max_peaks": int(max_peaks), "threshold": exported.DETECTION_THRESHOLD if finds_several else 0.0}
+    return {"max_peaks": int(max_peaks), "threshold": DETECTION_THRESHOLD if finds_several else 0.0}
 
 
 def _decoder_settings(
@@ -205,7 +205,7 @@ def _decoder_settings(
         return {}
     if by_limbs:
         return {"multi_person": True, "max_people": int(max_people), "threshold": PEAK_THRESHOLD}
-    return {"max_people": int(max_people), "threshold": exported.DETECTION_THRESHOLD}
+    return {"max_people": int(max_people), "threshold": DETECTION_THRESHOLD}
 
 
 def _with_full_range(images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
