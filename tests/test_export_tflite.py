@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import painted
 import pytest
+from ai_edge_litert.interpreter import Interpreter as LiteRtInterpreter
 
 import keras_ehrnet as ke
 from keras_ehrnet import metadata as metadata_module
@@ -132,6 +133,43 @@ def test_outputs_can_be_read_without_this_package(exported):
     assert (ymin * height, ymax * height) == pytest.approx((y[0].min(), y[0].max()), abs=1e-3)
     assert (xmin * width, xmax * width) == pytest.approx((x[0].min(), x[0].max()), abs=1e-3)
     assert score == pytest.approx(people[0, 2:9:3].mean())
+
+
+def resized(path, shape):
+    interpreter = LiteRtInterpreter(str(path))
+    (image,) = interpreter.get_input_details()
+    interpreter.resize_tensor_input(image["index"], shape)
+    interpreter.allocate_tensors()
+    return interpreter, image["index"]
+
+
+def answers(path, images):
+    """Outputs of an interpreter whose input was resized to the images, by shape without the number of images."""
+    interpreter, image = resized(path, images.shape)
+    interpreter.set_tensor(image, images)
+    interpreter.invoke()
+    outputs = interpreter.get_output_details()
+    return {tuple(output["shape"][1:]): interpreter.get_tensor(output["index"]) for output in outputs}
+
+
+@pytest.mark.parametrize("family", ["efficientpose", "efficientpose_nas"])
+def test_several_images_at_once(exported, family):
+    """Where `resize_tensor_input` works as the docstring of the export says, and where not."""
+    images = np.stack([painted.picture(), painted.picture()[:, ::-1], painted.picture()[::-1]])
+    maps = answers(exported(family), images)
+    for index, image in enumerate(images):
+        for shape, values in answers(exported(family), image[None]).items():
+            np.testing.assert_allclose(maps[shape][index], values[0], atol=1e-5)
+    (decoded,) = answers(exported(family, "float32", "poses"), images).values()
+    assert len(decoded) == 1
+    with pytest.raises(RuntimeError):
+        resized(exported(family), (1, 128, 128, 3))
+
+
+def test_several_images_are_refused_by_efficienthrnet(tmp_path):
+    path = ke.export.tflite(ke.EfficientHRNet(-4), tmp_path / "h-4.tflite", input_size=(64, 64))
+    with pytest.raises(RuntimeError):
+        resized(path, (2, 64, 64, 3))
 
 
 def test_what_decodes_stays_in_float32(exported):

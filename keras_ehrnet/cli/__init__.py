@@ -1,4 +1,4 @@
-"""The command line: `keras-ehrnet predict | train | evaluate | export | benchmark | summary | convert`."""
+"""The command line: `keras-ehrnet predict | train | evaluate | export | benchmark | serve | summary | convert`."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from keras_ehrnet.cli.evaluate import evaluate_app
 from keras_ehrnet.cli.export import export
 from keras_ehrnet.cli.models import convert, summary
 from keras_ehrnet.cli.predict import predict
+from keras_ehrnet.cli.serve import serve
 from keras_ehrnet.cli.train import train
 from keras_ehrnet.support.terminal import run
 
 app = typer.Typer(
     name="keras-ehrnet",
-    help="Human pose estimation: predict, train, evaluate, export, benchmark.",
+    help="Human pose estimation: predict, train, evaluate, export, benchmark, serve.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -47,7 +48,7 @@ def _options(
 
 
 app.add_typer(evaluate_app, name="evaluate")
-for command in (predict, train, export, benchmark, summary, convert):
+for command in (predict, train, export, benchmark, serve, summary, convert):
     app.command()(command)
 
 

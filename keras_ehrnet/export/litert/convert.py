@@ -75,6 +75,10 @@ def tflite(
     What is decoded inside is decoded in float32, whatever the network's precision. The file says what it is
     (`keras_ehrnet.metadata`): `keras_ehrnet.PosePredictor.load(path)` needs nothing else.
 
+    Files take one image of one size. An interpreter's `resize_tensor_input` gives more images at once with maps of
+    EfficientPose and EfficientPose-A/B/C; EfficientHRNet's refuse it. Of decoded files it must not be used: they take
+    several images and answer for the first alone. Another height or width is refused by all of them.
+
     Args:
         source: `keras.Model`, the path of a `.keras` file, or a name such as `"h-2"` or `"efficientpose-rt"`.
         path: str or Path of the file to write; it ends in `.tflite`.

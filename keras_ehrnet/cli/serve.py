@@ -1,0 +1,44 @@
+"""`keras-ehrnet serve`: people over HTTP."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from keras_ehrnet.cli.common import RefineOption, WeightsOption, load_keras
+from keras_ehrnet.weights import registry
+
+
+def serve(
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="Model by name, or a .keras, .tflite or .onnx file; default: own weights."),
+    ] = None,
+    weights: WeightsOption = None,
+    refine: RefineOption = None,
+    host: Annotated[str, typer.Option("--host", help="Address to listen at; 0.0.0.0: all.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to listen at.")] = 8000,
+    min_score: Annotated[
+        float | None, typer.Option("--min-score", help="Leave out people below this score; default: as measured.")
+    ] = None,
+    max_megabytes: Annotated[int, typer.Option("--max-megabytes", min=1, help="Refuse larger images.")] = 20,
+    max_waiting: Annotated[int, typer.Option("--max-waiting", min=1, help="Refuse more images at a time.")] = 32,
+) -> None:
+    """Find people over HTTP: POST an image to /people; /docs describes it."""
+    try:
+        import uvicorn
+
+        from keras_ehrnet.prediction.serving import make_app
+    except ImportError as error:
+        raise ValueError(
+            f"Serving needs FastAPI and uvicorn: pip install 'keras-ehrnet[serve]'. Received: no module {error.name!r}"
+        ) from error
+    from keras_ehrnet import prediction, runtime
+
+    if model is None:
+        model, refine = registry.DEFAULT, refine or registry.DEFAULT_REFINE
+    if not (runtime.runs_without_keras(model, weights, None) and runtime.runs_without_keras(refine or model)):
+        load_keras()
+    predictor = prediction.PosePredictor.load(model, weights=weights, refine=refine, min_score=min_score)
+    uvicorn.run(make_app(predictor, max_bytes=max_megabytes * 1_000_000, max_waiting=max_waiting), host=host, port=port)

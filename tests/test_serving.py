@@ -1,0 +1,115 @@
+"""People over HTTP: the predictor's answers as JSON, limits kept, and every mistake a sentence with its code."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import threading
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+import keras_ehrnet as ke
+
+pytest.importorskip("fastapi", reason="pip install 'keras-ehrnet[serve]'")
+testclient = pytest.importorskip("fastapi.testclient", reason="needs httpx")
+from keras_ehrnet.cli.serve import serve  # noqa: E402
+from keras_ehrnet.prediction.serving import make_app  # noqa: E402
+
+PHOTO = Path(__file__).parents[1] / "docs/pictures/astronaut.jpg"
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    return ke.PosePredictor.load("efficientpose-rt-coco")
+
+
+@pytest.fixture(scope="module")
+def client(predictor):
+    return testclient.TestClient(make_app(predictor, max_bytes=len(PHOTO.read_bytes())))
+
+
+def test_people_are_those_of_the_predictor(client, predictor):
+    answer = client.post("/people", content=PHOTO.read_bytes())
+    assert answer.status_code == 200
+    assert answer.json() == predictor(PHOTO).to_dict()
+    assert len(answer.json()["persons"]) == 1
+
+
+def test_health_says_what_is_served(client):
+    answer = client.get("/health").json()
+    assert (answer["status"], answer["model"], answer["skeleton"]) == ("ok", "efficientpose-rt-coco", "coco_17")
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "message"),
+    [
+        (b"", 422, "The image file is empty"),
+        (b"hello", 422, "not an image of a known format. Received: 5 bytes"),
+        (PHOTO.read_bytes()[:2000], 422, "cut short or damaged"),
+        (PHOTO.read_bytes() + b"more", 413, r"An image may have \d+ bytes here. Received: \d+ bytes"),
+    ],
+)
+def test_mistakes_are_sentences(client, content, code, message):
+    answer = client.post("/people", content=content)
+    assert answer.status_code == code
+    assert re.search(message, answer.json()["detail"])
+
+
+def test_bodies_of_unknown_length_are_limited_too(client):
+    answer = client.post("/people", content=(bytes(10_000) for _ in range(1000)))
+    assert answer.status_code == 413 and "Received: more than" in answer.json()["detail"]
+
+
+def test_other_ways_in_are_closed(client):
+    assert client.get("/people").status_code == 405
+    assert client.post("/person").status_code == 404
+
+
+def test_only_so_many_wait(predictor):
+    entered, leave = threading.Event(), threading.Event()
+
+    class Slow:
+        network = predictor.network
+
+        def one(self, image):
+            entered.set()
+            leave.wait(20)
+            return predictor.one(image)
+
+    with testclient.TestClient(make_app(Slow(), max_waiting=1)) as client, ThreadPoolExecutor() as pool:
+        first = pool.submit(client.post, "/people", content=PHOTO.read_bytes())
+        assert entered.wait(20)
+        refused = client.post("/people", content=PHOTO.read_bytes())
+        leave.set()
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        assert first.result().status_code == 200
+        assert client.post("/people", content=PHOTO.read_bytes()).status_code == 200
+
+
+def test_the_missing_package_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    with pytest.raises(ValueError, match=r"pip install 'keras-ehrnet\[serve\]'"):
+        serve()
+
+
+def test_limits_are_numbers(predictor):
+    with pytest.raises(ValueError, match="max_waiting is a whole number, 1 or more. Received: max_waiting=0"):
+        make_app(predictor, max_waiting=0)
+
+
+def test_command_serves_on_loopback(predictor):
+    command = [sys.executable, "-m", "keras_ehrnet", "serve", "--model", "efficientpose-rt-coco", "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            lines = iter(server.stderr.readline, "")
+            address = next(found[0] for line in lines if (found := re.search(r"http://127.0.0.1:\d+", line)))
+            with urllib.request.urlopen(f"{address}/people", PHOTO.read_bytes(), timeout=30) as answer:
+                assert b'"persons"' in answer.read()
+        finally:
+            server.send_signal(signal.SIGINT)
+            server.communicate(timeout=30)
