@@ -6,7 +6,7 @@ KERAS_EHRNET_REFERENCE ?= ../shared
 export KERAS_EHRNET_REFERENCE
 DEMO_PHOTO ?= docs/pictures/astronaut.jpg
 
-.PHONY: install demo test test-android test-tf217 lint format clean
+.PHONY: install demo docs test test-android test-tf217 lint format clean
 
 install: .venv/installed
 
@@ -14,7 +14,7 @@ install: .venv/installed
 demo: .venv/installed-demo
 	$(BIN)/keras-ehrnet predict $(DEMO_PHOTO) --output demo
 
-test: install lint
+test: install lint docs
 	$(BIN)/python -m pytest -n 2 --dist loadfile --doctest-modules keras_ehrnet tests --ignore tests/test_smoke_training.py
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 --dist loadfile -m backend tests
 	$(BIN)/python -m pytest tests/test_smoke_training.py
@@ -26,6 +26,10 @@ test-tf217: .venv-tf217/installed
 # Kotlin on this computer's JVM, beside Python. Needs the Debian packages that deploy/android/test.sh names.
 test-android: install
 	bash deploy/android/test.sh $(BIN)/python
+
+# The site, in build/site; anything that does not fit together is an error.
+docs: install
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(BIN)/mkdocs build --quiet --strict
 
 lint: install
 	$(BIN)/ruff check .

@@ -1,0 +1,86 @@
+"""Code that documentation shows does what the package does."""
+
+from __future__ import annotations
+
+import json
+import re
+import runpy
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+
+from keras_ehrnet.cli import app
+from keras_ehrnet.geometry import letterbox_geometry
+from keras_ehrnet.images import read_image
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+TEXTS = [ROOT / "README.md", *sorted(DOCS.rglob("*.md")), *sorted((ROOT / "deploy").rglob("*.md"))]
+SIZES = ((400, 300, 384, 384), (267, 400, 224, 224), (100, 75, 256, 192), (51, 200, 64, 48))
+
+
+def picture(width: int, height: int) -> np.ndarray:
+    image = read_image(DOCS / "pictures/astronaut.jpg")
+    return np.ascontiguousarray(image[np.linspace(0, len(image) - 1, height).astype(int)][:, :width])
+
+
+@pytest.mark.parametrize(("width", "height", "input_width", "input_height"), SIZES)
+def test_python_letterbox_is_the_predictors(width, height, input_width, input_height):
+    letterbox = runpy.run_path(str(DOCS / "snippets/letterbox.py"))["letterbox"]
+    image = picture(width, height)
+    geometry = letterbox_geometry(width, height, input_width, input_height)
+    fitted, to_image = letterbox(image, input_width, input_height)
+    np.testing.assert_array_equal(fitted, geometry.warp(image))
+    np.testing.assert_allclose(to_image(10.25, 3.5), geometry.to_image(np.array([10.25, 3.5])), atol=1e-9)
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="JavaScript needs node")
+@pytest.mark.parametrize(("width", "height", "input_width", "input_height"), SIZES)
+def test_javascript_letterbox_is_the_predictors(tmp_path, width, height, input_width, input_height):
+    image = picture(width, height)
+    geometry = letterbox_geometry(width, height, input_width, input_height)
+    rgba = np.dstack([image, np.full(image.shape[:2], 255, np.uint8)])
+    (tmp_path / "pixels").write_bytes(rgba.tobytes())
+    script = (DOCS / "snippets/letterbox.js").read_text() + (
+        f"const pixels = require('fs').readFileSync({json.dumps(str(tmp_path / 'pixels'))});"
+        f"const result = letterbox(pixels, {width}, {height}, {input_width}, {input_height});"
+        f"require('fs').writeFileSync({json.dumps(str(tmp_path / 'input'))}, result.input);"
+        "console.log(JSON.stringify(result.toImage(10.25, 3.5)));"
+    )
+    (tmp_path / "script.js").write_text(script)
+    done = subprocess.run(["node", tmp_path / "script.js"], capture_output=True, text=True, check=True)
+    np.testing.assert_allclose(json.loads(done.stdout), geometry.to_image(np.array([10.25, 3.5])), atol=1e-9)
+    fitted = np.frombuffer((tmp_path / "input").read_bytes(), np.uint8).reshape(input_height, input_width, 3)
+    difference = np.abs(fitted.astype(int) - geometry.warp(image))
+    # Measured: one level of 255 in places, from rounding.
+    assert difference.max() <= 1, difference.max()
+
+
+def commands(text: Path) -> list[list[str]]:
+    """The `keras-ehrnet` commands of a page's shell blocks, in words."""
+    found = []
+    for block in re.findall(r"```sh\n(.*?)```", text.read_text(), re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            if words and words[0] == "keras-ehrnet":
+                found.append(words[1:])
+    return found
+
+
+def test_pages_show_commands():
+    assert sum(len(commands(text)) for text in TEXTS) > 20
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=lambda text: str(text.relative_to(ROOT)))
+def test_commands_shown_are_understood(text):
+    for words in commands(text):
+        command, rest = typer.main.get_command(app), words
+        while commands_of := getattr(command, "commands", None):
+            name, *rest = rest
+            command = commands_of[name]
+        command.make_context(" ".join(words), rest)
