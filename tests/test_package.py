@@ -97,12 +97,13 @@ def test_predict_writes_picture_and_points(reference, photo, tmp_path, monkeypat
     monkeypatch.setenv("KERAS_EHRNET_HOME", str(reference / "weights"))
     result = run("predict", photo, "--model", "efficientpose-rt", "--output", tmp_path, "--csv")
     assert (result.returncode, result.stderr) == (0, "")
-    assert f"Picture: {tmp_path}/000000000785.png" in result.stdout
-    assert {path.name for path in tmp_path.iterdir()} == {f"000000000785{end}" for end in (".png", ".json", ".csv")}
+    assert f"Picture: {tmp_path}/000000000785.jpg" in result.stdout
+    assert {path.name for path in tmp_path.iterdir()} == {f"000000000785{end}" for end in (".jpg", ".json", ".csv")}
     (person,) = json.loads((tmp_path / "000000000785.json").read_text())["persons"]
     assert set(person["keypoints"]) == set(ke.skeletons.MPII_16.joint_names)
-    original, drawn = cv2.imread(str(photo)), cv2.imread(str(tmp_path / "000000000785.png"))
+    original, drawn = cv2.imread(str(photo)), cv2.imread(str(tmp_path / "000000000785.jpg"))
     assert original.shape == drawn.shape
+    assert (tmp_path / "000000000785.jpg").stat().st_size < 3 * photo.stat().st_size
     # COCO's annotation of the skier, in the joints that both skeletons have.
     expected = {"left_hip": (393, 214), "right_knee": (367, 273), "left_ankle": (466, 362), "right_ankle": (396, 341)}
     expected = {"left_shoulder": (399, 108), "right_shoulder": (358, 129), **expected}
@@ -110,6 +111,15 @@ def test_predict_writes_picture_and_points(reference, photo, tmp_path, monkeypat
         point = person["keypoints"][name]
         # The skier is 347 pixels tall, and the two data sets place hips differently.
         assert np.hypot(point["x"] - x, point["y"] - y) < 0.12 * 347, name
+
+
+@pytest.mark.parametrize(("suffix", "kind"), [("jpg", "jpg"), ("JPEG", "jpg"), ("png", "png")])
+def test_nobody_found_is_a_sentence_and_a_picture_of_the_same_kind(tmp_path, suffix, kind):
+    cv2.imwrite(str(tmp_path / f"room.{suffix}"), np.full((48, 64, 3), 90, np.uint8))
+    result = run("predict", tmp_path / f"room.{suffix}", "--output", tmp_path / "out")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "Nobody was found" in result.stdout and "joint" not in result.stdout
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"room.json", f"room.{kind}"}
 
 
 @pytest.mark.parametrize("variant", ["RT", "I", "RT_LITE"])

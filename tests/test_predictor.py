@@ -235,7 +235,7 @@ def test_folder_with_bad_files_from_the_command_line(reference, photo, tmp_path,
     assert "2 of 3 images" in result.stdout
     assert f"Skipped {folder / 'cut.jpg'}" in result.stderr
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {"good.png", "good.json", "good-2.png", "good-2.json"}
+    assert names == {"good.jpg", "good.json", "good-2.png", "good-2.json"}
 
 
 MISTAKES = {

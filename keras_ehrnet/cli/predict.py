@@ -100,12 +100,12 @@ def _predict_images(
     from keras_ehrnet.support.files import write_file
 
     console = make_console()
-    names = _output_names(paths)
+    names, pictures = _output_names(paths), _picture_names(paths)
     failed = []
     last = None
     with progress_bar("images", shown=len(paths) > 1, console=console) as bar:
         results = bar.track(predictor.files(paths), total=len(paths), description="images")
-        for result, name in zip(results, names, strict=True):
+        for result, name, picture in zip(results, names, pictures, strict=True):
             if result.poses is None:
                 failed.append(result)
                 continue
@@ -113,11 +113,11 @@ def _predict_images(
             write_file(output / f"{name}.json", result.poses.to_json(indent=2) + "\n")
             if with_csv:
                 write_file(output / f"{name}.csv", result.poses.to_csv())
-            result.poses.save(output / f"{name}.png", threshold=threshold)
+            result.poses.save(output / picture, threshold=threshold)
     done = len(paths) - len(failed)
     if len(paths) == 1 and last is not None:
         _print_poses(console, last)
-        console.print(f"Picture: {output / f'{names[0]}.png'}", soft_wrap=True)
+        console.print(f"Picture: {output / pictures[0]}", soft_wrap=True)
         console.print(f"Points:  {output / f'{names[0]}.json'}", soft_wrap=True)
     else:
         console.print(f"{done} of {len(paths)} images: pictures and JSON are in {output}", soft_wrap=True)
@@ -139,10 +139,16 @@ def _output_names(paths: Sequence[Path]) -> list[str]:
     return list(names)
 
 
+def _picture_names(paths: Sequence[Path]) -> list[str]:
+    """Files of the pictures: a photograph stays a JPEG, of which a PNG would be several times as large."""
+    kinds = (".jpg" if path.suffix.lower() in {".jpg", ".jpeg"} else ".png" for path in paths)
+    return [name + kind for name, kind in zip(_output_names(paths), kinds, strict=True)]
+
+
 def _refuse_overwriting(paths: Sequence[Path], output: Path) -> None:
     """No result may take the place of an image it is made from."""
-    for name in _output_names(paths):
-        target = output / f"{name}.png"
+    for name in _picture_names(paths):
+        target = output / name
         if target.exists() and any(target.samefile(path) for path in paths):
             raise ValueError(f"The picture would overwrite {target}: choose another folder with --output.")
 
@@ -168,6 +174,9 @@ def _predict_video(predictor: PosePredictor, source: str, output: Path, options:
 def _print_poses(console: Console, poses: Poses) -> None:
     from rich.table import Table
 
+    if not len(poses):
+        console.print("Nobody was found. People below the score that --min-score names are left out.")
+        return
     shown = 4
     people = f"{len(poses)} person" + ("" if len(poses) == 1 else "s")
     table = Table(title=people + (f", the best {shown} shown" if len(poses) > shown else ""))
