@@ -8,6 +8,7 @@ import runpy
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,17 @@ def test_javascript_letterbox_is_the_predictors(tmp_path, width, height, input_w
     difference = np.abs(fitted.astype(int) - geometry.warp(image))
     # Measured: one level of 255 in places, from rounding.
     assert difference.max() <= 1, difference.max()
+
+
+def test_demo_finds_a_person(tmp_path):
+    makefile = (ROOT / "Makefile").read_text()
+    photo = re.search(r"^DEMO_PHOTO \?= (.*)$", makefile, re.MULTILINE)
+    command = re.search(r"^\t\$\(BIN\)/keras-ehrnet (predict .*) --output demo$", makefile, re.MULTILINE)
+    assert photo and command
+    words = shlex.split(command[1].replace("$(DEMO_PHOTO)", photo[1]))
+    words = [sys.executable, "-m", "keras_ehrnet", *words, "--output", str(tmp_path)]
+    subprocess.run(words, cwd=ROOT, check=True, capture_output=True)
+    assert len(json.loads((tmp_path / "astronaut.json").read_text())["persons"]) == 1
 
 
 def commands(text: Path) -> list[list[str]]:
