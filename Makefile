@@ -6,7 +6,7 @@ KERAS_EHRNET_REFERENCE ?= ../shared
 export KERAS_EHRNET_REFERENCE
 DEMO_PHOTO ?= docs/pictures/astronaut.jpg
 
-.PHONY: install demo docs test test-android test-tf217 lint format clean
+.PHONY: install demo docs test test-android test-tf217 notebooks lint format clean
 
 install: .venv/installed
 
@@ -32,6 +32,10 @@ test-android: install
 docs: install
 	NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(BIN)/mkdocs build --quiet --strict
 
+# Runs every notebook, each in minutes, as a user would; the stored outputs stay as they are.
+notebooks: install
+	$(BIN)/python -m pytest --nbmake --nbmake-timeout=600 notebooks
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -42,7 +46,7 @@ format: install
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv .venv-tf217 demo results
+	rm -rf .venv .venv-tf217 demo results notebooks/dogs notebooks/people notebooks/runs notebooks/*.tflite notebooks/*.onnx
 
 .venv/installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv

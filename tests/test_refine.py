@@ -70,6 +70,13 @@ def test_whoever_is_unsure_until_looked_at_again_is_found() -> None:
     assert len(ke.PosePredictor(first, refine=Stub(0.7), min_score=0.5)(IMAGE)) == 1
 
 
+def test_where_nobody_is_found_the_whole_image_may_be_one_person() -> None:
+    """A face that fills the picture is no figure to be found; a wall is nobody either way."""
+    blind = Stub(0.0)
+    assert len(ke.PosePredictor(blind, refine=Stub(0.7, 0.2, 0.8), min_score=0.3)(IMAGE)) == 1
+    assert len(ke.PosePredictor(blind, refine=Stub(0.2, 0.2, 0.8), min_score=0.3)(IMAGE)) == 0
+
+
 def test_a_person_of_one_place_and_nobody_are_not_cut_out() -> None:
     second = Stub(0.9)
     poses = ke.PosePredictor(Stub(0.4), refine=second)(IMAGE)

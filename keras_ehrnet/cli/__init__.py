@@ -1,4 +1,4 @@
-"""The command line: `keras-ehrnet predict | train | evaluate | export | benchmark | serve | summary | convert`."""
+"""The command line: `keras-ehrnet predict | label | train | evaluate | export | benchmark | serve | summary | convert`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 from keras_ehrnet.cli.benchmark import benchmark
 from keras_ehrnet.cli.evaluate import evaluate_app
 from keras_ehrnet.cli.export import export
+from keras_ehrnet.cli.label import label
 from keras_ehrnet.cli.models import convert, summary
 from keras_ehrnet.cli.predict import predict
 from keras_ehrnet.cli.serve import serve
@@ -48,7 +49,7 @@ def _options(
 
 
 app.add_typer(evaluate_app, name="evaluate")
-for command in (predict, train, export, benchmark, serve, summary, convert):
+for command in (predict, label, train, export, benchmark, serve, summary, convert):
     app.command()(command)
 
 

@@ -158,15 +158,25 @@ def estimate(
         least = network.min_score if settings.min_score is None else settings.min_score
         people = estimator(network, images, settings)
         if refine is not None:
-            people = [_refined(poses, image, refine, settings) for poses, image in zip(people, images, strict=True)]
+            people = [
+                _refined(poses, image, refine, settings, least) for poses, image in zip(people, images, strict=True)
+            ]
         people = [_best(poses, settings.max_people, least) for poses in people]
     return [_inside(poses, image) for poses, image in zip(people, images, strict=True)]
 
 
-def _refined(poses: Poses, image: np.ndarray, network: Network, settings: Settings) -> Poses:
-    """Everyone placed anew by a network for one person each."""
+def _refined(poses: Poses, image: np.ndarray, network: Network, settings: Settings, least: float) -> Poses:
+    """Everyone placed anew by a network for one person each; where that leaves nobody, the whole image may be one."""
     crops = replace(settings, flip=False, multi_person=False)
-    return refined(_best(poses, settings.max_people, 0.0), lambda boxes: _in_boxes(network, image, boxes, crops))
+
+    def look(boxes: np.ndarray) -> Poses:
+        return _in_boxes(network, image, boxes, crops)
+
+    people = refined(_best(poses, settings.max_people, 0.0), look)
+    if (people.scores >= least).any():
+        return people
+    height, width = image.shape[:2]
+    return refined(look(np.array([[0.0, 0.0, width, height]])), look)
 
 
 def _best(poses: Poses, max_people: int, min_score: float) -> Poses:

@@ -36,10 +36,11 @@ def main() -> None:
     parser.add_argument("--refine", help="a second model that places everyone anew")
     parser.add_argument("--people", nargs=2, type=Path, metavar=("IMAGES", "ANNOTATIONS"), required=True)
     parser.add_argument("--empty", type=Path, required=True, help="folder of images without people")
+    parser.add_argument("--limit", type=int, help="only so many of the images with people")
     options = parser.parse_args()
     predictor = PosePredictor.load(options.model, refine=options.refine, min_score=0.0)
     scores, right = [], []
-    for sample in read_coco(options.people[1], options.people[0]).with_people():
+    for sample in read_coco(options.people[1], options.people[0]).with_people().samples[: options.limit]:
         for pose in predictor(sample.read()):
             best = max(similarity(pose.keypoints[0], person.joints, person.area) for person in sample.targets)
             scores.append(float(pose.scores[0]))
