@@ -1,4 +1,4 @@
-"""The command line: `keras-ehrnet predict | label | train | evaluate | export | benchmark | serve | summary | convert`."""
+"""The command line: `keras-ehrnet predict | label | train | evaluate | export | benchmark | serve | ...`."""
 
 from __future__ import annotations
 
