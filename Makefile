@@ -13,7 +13,7 @@ install: .venv/installed
 # Needs no network but for pip, and no TensorFlow: the weights come with the package. Those for one person, since those
 # for several do not find the half of a person that this photograph shows.
 demo: .venv/installed-demo
-	$(BIN)/keras-ehrnet predict $(DEMO_PHOTO) --model efficientpose-rt-coco --output demo
+	$(BIN)/keras-ehrnet predict $(DEMO_PHOTO) --output demo
 
 test: install lint docs
 	$(BIN)/python -m pytest -n 2 --dist loadfile --doctest-modules keras_ehrnet tests --ignore tests/test_smoke_training.py
