@@ -68,11 +68,17 @@ def test_unreadable_image_counts_as_empty_and_is_told(reference, tmp_path):
     shutil.copytree(folder / "images", images)
     broken = images / "000000000785.jpg"
     broken.chmod(0o644)
-    broken.write_bytes(broken.read_bytes()[:3000])
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[:3000])
     predictor = ke.PosePredictor(ke.EfficientPoseNAS("A"))
-    with pytest.warns(UserWarning, match="1 of 2 images cannot be read and count as empty"):
-        scores = evaluation.coco(predictor, images, folder / "person_keypoints.json", limit=2, progress=False)
-    assert scores.images == 2
+    options = {"limit": 2, "progress": False, "output": tmp_path / "scores"}
+    for _ in range(2):
+        with pytest.warns(UserWarning, match="1 of 2 images cannot be read and count as empty"):
+            scores = evaluation.coco(predictor, images, folder / "person_keypoints.json", **options)
+        assert scores.images == 2
+    found = scores.detections
+    broken.write_bytes(whole)
+    assert evaluation.coco(predictor, images, folder / "person_keypoints.json", **options).detections == found + 1
 
 
 def test_damaged_journal_names_the_line(reference, predictor, tmp_path):

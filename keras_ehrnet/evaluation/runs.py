@@ -226,8 +226,9 @@ def _records(
         task = bar.add_task(dataset.name, total=len(dataset), completed=len(dataset) - len(todo))
         for sample in todo:
             people = _people(predict, sample, unreadable)
-            records[sample.image_id] = people
-            if journal:
+            records[sample.image_id] = people or []
+            # An image that could not be read is not done: it may be repaired before the next run.
+            if journal and people is not None:
                 journal.add(sample.image_id, people)
             bar.advance(task)
     if unreadable:
@@ -237,12 +238,13 @@ def _records(
     return records
 
 
-def _people(predict: Predict, sample: Sample, unreadable: list[str]) -> list[Record]:
+def _people(predict: Predict, sample: Sample, unreadable: list[str]) -> list[Record] | None:
+    """The people in an image; None where it cannot be read."""
     try:
         image = sample.read()
     except ImageError as error:
         unreadable.append(str(error))
-        return []
+        return None
     poses = predict(image, sample)
     return [
         {"keypoints": person.astype(float).round(4).tolist(), "score": float(score)}
