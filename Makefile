@@ -6,7 +6,7 @@ KERAS_EHRNET_REFERENCE ?= ../shared
 export KERAS_EHRNET_REFERENCE
 DEMO_PHOTO ?= docs/pictures/astronaut.jpg
 
-.PHONY: install demo docs test test-android test-tf217 notebooks lint format clean
+.PHONY: install demo docs test test-android test-tf217 test-web notebooks lint format clean
 
 install: .venv/installed
 
@@ -27,6 +27,10 @@ test-tf217: .venv-tf217/installed
 # Kotlin on this computer's JVM, beside Python. Needs the Debian packages that deploy/android/test.sh names.
 test-android: install
 	bash deploy/android/test.sh $(BIN)/python
+
+# The page in a browser, beside Python. Needs node, npm and Debian's chromium.
+test-web: install
+	bash deploy/web/test.sh $(BIN)/python
 
 # The site, in build/site; anything that does not fit together is an error.
 docs: install

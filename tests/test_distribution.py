@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 TESTED = ("tests", "training", "deploy", "docs/pictures", "keras_ehrnet")
-GENERATED = ("build", "__pycache__")
+GENERATED = ("build", "__pycache__", "node_modules", "networks")
 
 
 @pytest.fixture(scope="module")

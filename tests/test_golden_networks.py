@@ -74,6 +74,10 @@ if keras.backend.backend() == "jax":
     import jax
     jax.config.update("jax_enable_x64", True)
 keras.config.set_floatx("float64")
+if keras.backend.backend() == "jax":
+    # The layer of batch norms asks for the wider of its input's type and float32, which Keras takes for float32 on JAX.
+    import keras.src.backend
+    keras.src.backend.result_type = lambda *kinds: "float64"
 import keras_ehrnet as ke
 variant, weights, golden, result = sys.argv[1:]
 model = ke.EfficientPose(variant, weights=weights)
