@@ -47,14 +47,17 @@ def test_javascript_letterbox_is_the_predictors(tmp_path, width, height, input_w
     geometry = letterbox_geometry(width, height, input_width, input_height)
     rgba = np.dstack([image, np.full(image.shape[:2], 255, np.uint8)])
     (tmp_path / "pixels").write_bytes(rgba.tobytes())
-    script = (DOCS / "snippets/letterbox.js").read_text() + (
-        f"const pixels = require('fs').readFileSync({json.dumps(str(tmp_path / 'pixels'))});"
-        f"const result = letterbox(pixels, {width}, {height}, {input_width}, {input_height});"
-        f"require('fs').writeFileSync({json.dumps(str(tmp_path / 'input'))}, result.input);"
+    source = json.dumps((ROOT / "deploy/web/pose.js").as_uri())
+    (tmp_path / "script.mjs").write_text(
+        f"import {{ letterbox }} from {source};"
+        "import { readFileSync, writeFileSync } from 'node:fs';"
+        f"const data = readFileSync({json.dumps(str(tmp_path / 'pixels'))});"
+        f"const image = {{ data, width: {width}, height: {height} }};"
+        f"const result = letterbox(image, {input_width}, {input_height});"
+        f"writeFileSync({json.dumps(str(tmp_path / 'input'))}, result.input);"
         "console.log(JSON.stringify(result.toImage(10.25, 3.5)));"
     )
-    (tmp_path / "script.js").write_text(script)
-    done = subprocess.run(["node", tmp_path / "script.js"], capture_output=True, text=True, check=True)
+    done = subprocess.run(["node", tmp_path / "script.mjs"], capture_output=True, text=True, check=True)
     np.testing.assert_allclose(json.loads(done.stdout), geometry.to_image(np.array([10.25, 3.5])), atol=1e-9)
     fitted = np.frombuffer((tmp_path / "input").read_bytes(), np.uint8).reshape(input_height, input_width, 3)
     difference = np.abs(fitted.astype(int) - geometry.warp(image))

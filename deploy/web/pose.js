@@ -37,6 +37,7 @@ export function readMetadata(bytes) {
   throw new Error(`The model does not say how its outputs become people: ${ofUs}`);
 }
 
+// --8<-- [start:letterbox]
 /** Halves go to the even neighbour, as OpenCV has it: the network gets the same bytes. */
 function rounded(value) {
   const below = Math.floor(value);
@@ -66,6 +67,7 @@ export function letterbox({ data, width, height }, inputWidth, inputHeight) {
   }
   return { input, toImage: (x, y) => [(x - left) / factor, (y - top) / factor] };
 }
+// --8<-- [end:letterbox]
 
 /** The people of an output, in pixels of the image: rows of one person (K x 3) or of several (3K + 5). */
 export function readPeople(values, metadata, toImage, minScore) {
