@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import glob
 import os
-import re
-import struct
 import threading
 import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -19,8 +16,12 @@ from typing import Any, Protocol, TypeGuard
 import cv2
 import numpy as np
 
+from keras_ehrnet.support import encoded
 from keras_ehrnet.support.errors import ImageError, reading
 from keras_ehrnet.support.files import replacing
+from keras_ehrnet.support.limits import check_size
+from keras_ehrnet.support.messages import warn
+from keras_ehrnet.support.terminal import silenced
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pnm")
 """Names of image files end like this."""
@@ -76,7 +77,6 @@ class PillowImage(Protocol):
 ImageSource = str | os.PathLike | ArchiveMember | bytes | np.ndarray | PillowImage
 """What `read_image` takes."""
 
-_ORIENTATION = 0x0112  # Number of the EXIF entry.
 _UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     2: lambda pixels: pixels[:, ::-1],
     3: lambda pixels: pixels[::-1, ::-1],
@@ -131,19 +131,28 @@ def read_image(source: ImageSource) -> np.ndarray:
     data, name = _bytes_of(source)
     if not data:
         raise ImageError(f"The image file is empty. Received: {name}")
-    for signature, (check, what) in _CHECKS.items():
-        if data.startswith(signature) and not check(data):
-            raise ImageError(f"The {what} image is cut short or damaged. Received: {name}")
-    with reading(ImageError, name, "The image"), _quiet_opencv():
-        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | _turning(data))
-    if bgr is None or (_CUTS_FLOATS and data.startswith(_TIFF)):
-        _refuse_other_numbers(data, name)
+    if announced := encoded.size(data):
+        check_size(announced[0] * announced[1] * 3, name, ImageError, "The image")
+    for signature, (is_whole, what) in _CHECKS.items():
+        if data.startswith(signature) and not is_whole(data):
+            mended = _with_end(data)
+            if mended is None:
+                raise ImageError(f"The {what} image is cut short or damaged. Received: {name}")
+            warn(f"The image lacks its end marker, but nothing of the picture. Received: {name}")
+            data = mended
+    with reading(ImageError, name, "The image"):
+        bgr = _decoded(data, cv2.IMREAD_COLOR | (cv2.IMREAD_IGNORE_ORIENTATION if encoded.is_webp(data) else 0))
+        if bgr is None or (_CUTS_FLOATS and data.startswith(encoded.TIFF)):
+            pixels = _decoded(data, cv2.IMREAD_UNCHANGED)
+            if pixels is not None and pixels.dtype not in (np.uint8, np.uint16):
+                rgb = pixels if pixels.ndim == 2 else pixels[..., 2::-1]
+                return _upright(_from_other_numbers(rgb, name), encoded.orientation(data))
     if bgr is None:
         known = _looks_like_image(data[:16])
         problem = "The image is cut short or damaged." if known else "This is not an image of a known format."
         raise ImageError(f"{problem} Received: {name}")
     rgb = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=bgr)
-    return _upright(rgb, _webp_orientation(data)) if _is_webp(data) else rgb
+    return _upright(rgb, encoded.orientation(data)) if encoded.is_webp(data) else rgb
 
 
 def is_pillow_image(source: object) -> TypeGuard[PillowImage]:
@@ -317,10 +326,11 @@ def _from_pillow(source: PillowImage) -> np.ndarray:
         # Pillow itself would cut off what does not fit into 8 bits.
         wide = source.mode.startswith(("I", "F"))
         pixels = np.asarray(source if wide else source.convert("RGB"))
-        orientation = source.getexif().get(_ORIENTATION, 1)
+        orientation = source.getexif().get(encoded.ORIENTATION, 1)
     if pixels.dtype.kind == "u":
         pixels = pixels.astype(pixels.dtype.newbyteorder("="))
-    return _upright(_from_array(pixels), orientation)
+    usual = pixels.dtype in (np.uint8, np.uint16)
+    return _upright(_from_array(pixels) if usual else _from_other_numbers(pixels, repr(source)), orientation)
 
 
 def _upright(rgb: np.ndarray, orientation: int) -> np.ndarray:
@@ -328,104 +338,46 @@ def _upright(rgb: np.ndarray, orientation: int) -> np.ndarray:
     return rgb if turn is None else np.ascontiguousarray(turn(rgb))
 
 
-def _refuse_other_numbers(data: bytes, name: str) -> None:
-    """An intact file may hold pixels that are no colors: distances, or light in units of its own."""
-    with suppress(cv2.error), _quiet_opencv():
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-        if pixels is not None and pixels.dtype not in (np.uint8, np.uint16):
-            raise ImageError(
-                "Images have 8 or 16 bits per channel: scale its values to [0, 255] and save it with 8. "
-                f"Received: {pixels.dtype} in {name}"
-            )
+def _from_other_numbers(pixels: np.ndarray, name: str) -> np.ndarray:
+    """Integers as the shortest that hold them; what an intact file holds may be no colors, but distances."""
+    lowest, highest = pixels.min(), pixels.max()
+    if pixels.dtype.kind in "iu" and lowest >= 0 and highest <= 65535:
+        return _from_array(pixels.astype(np.uint8 if highest <= 255 else np.uint16))
+    if pixels.dtype.kind == "f" and lowest >= 0 and highest <= 255:
+        return _from_array(pixels)
+    raise ImageError(
+        "Images have 8 or 16 bits per channel: scale its values to [0, 255] and save it with 8. "
+        f"Received: {pixels.dtype} in [{lowest:.6g}, {highest:.6g}] in {name}"
+    )
 
 
-# Decoders fill what is missing of a truncated file with gray, or write to the terminal: so look for the end first.
-
-_JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # Not an escaped 0xFF, nor one of the restart markers.
-_JPEG_SCAN, _JPEG_END = 0xDA, 0xD9
-
-
-def _jpeg_is_whole(data: bytes) -> bool:
-    """Follows the segments to the end marker. A thumbnail's own end marker lies inside a segment, and is not seen."""
-    position, scans = 2, 0
-    while True:
-        marker = _JPEG_MARKER.search(data, position)
-        if marker is None:
-            return False
-        code, position = data[marker.end() - 1], marker.end()
-        if code == _JPEG_END:
-            return scans > 0
-        if position + 2 > len(data):
-            return False
-        position += int.from_bytes(data[position : position + 2], "big")
-        scans += code == _JPEG_SCAN
+def _decoded(data: bytes, flags: int) -> np.ndarray | None:
+    with _quiet_opencv():
+        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
 
 
-def _png_is_whole(data: bytes) -> bool:
-    """Follows the chunks to the last one, checksums included."""
-    position = 8
-    while position + 12 <= len(data):
-        length, name = struct.unpack_from(">I4s", data, position)
-        end = position + 8 + length
-        if end + 4 > len(data) or zlib.crc32(data[position + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
-            return False
-        if name == b"IEND":
-            return True
-        position = end + 4
-    return False
-
-
-# OpenCV turns every other format upright; WebP only from version 5 on.
-
-
-def _is_webp(data: bytes) -> bool:
-    return data[:4] == b"RIFF" and data[8:12] == b"WEBP"
-
-
-def _turning(data: bytes) -> int:
-    """Flag for OpenCV: whether it leaves the turning to us."""
-    return cv2.IMREAD_IGNORE_ORIENTATION if _is_webp(data) else 0
-
-
-def _webp_orientation(data: bytes) -> int:
-    """Follows the chunks to the EXIF one."""
-    position = 12
-    while position + 8 <= len(data):
-        name, length = struct.unpack_from("<4sI", data, position)
-        if name == b"EXIF":
-            return _exif_orientation(data[position + 8 : position + 8 + length])
-        position += 8 + length + length % 2
-    return 1
-
-
-def _exif_orientation(exif: bytes) -> int:
-    """The orientation among the first directory's entries; 1, upright, where there is none or it cannot be read."""
-    tiff = exif.removeprefix(b"Exif\x00\x00")
-    order = {b"II*\x00": "<", b"MM\x00*": ">"}.get(tiff[:4])
-    if order is None:
-        return 1
-    with suppress(struct.error):
-        (start,) = struct.unpack_from(f"{order}I", tiff, 4)
-        (count,) = struct.unpack_from(f"{order}H", tiff, start)
-        for entry in range(count):
-            number, _, _, value = struct.unpack_from(f"{order}HHIH", tiff, start + 2 + 12 * entry)
-            if number == _ORIENTATION:
-                return value
-    return 1
+def _with_end(data: bytes) -> bytes | None:
+    """A JPEG that lacks nothing but its end marker, with it; None where more is missing."""
+    ends = encoded.jpegs_without_end(data)
+    pictures = []
+    with suppress(cv2.error), silenced():  # libjpeg writes to the terminal
+        pictures = [_decoded(end, cv2.IMREAD_COLOR) for end in ends]
+    first = pictures[0] if pictures else None
+    same = first is not None and all(other is not None and np.array_equal(first, other) for other in pictures)
+    return ends[0] if same else None
 
 
 _CHECKS: dict[bytes, tuple[Callable[[bytes], bool], str]] = {
-    b"\xff\xd8\xff": (_jpeg_is_whole, "JPEG"),
-    b"\x89PNG\r\n\x1a\n": (_png_is_whole, "PNG"),
+    encoded.JPEG: (encoded.jpeg_is_whole, "JPEG"),
+    encoded.PNG: (encoded.png_is_whole, "PNG"),
 }
-_TIFF = (b"II*\x00", b"MM\x00*")
 _CUTS_FLOATS = cv2.__version__.startswith("4.")  # Where OpenCV 5 gives nothing, OpenCV 4 cuts TIFF's floats to 8 bits.
-_SIGNATURES = (*_CHECKS, b"GIF87a", b"GIF89a", b"BM", *_TIFF, b"P4", b"P5", b"P6")
+_SIGNATURES = (*_CHECKS, b"GIF87a", b"GIF89a", b"BM", *encoded.TIFF, b"P4", b"P5", b"P6")
 
 
 def _looks_like_image(start: bytes) -> bool:
     # Sounds and films are RIFF files, too.
-    return start.startswith(_SIGNATURES) or _is_webp(start)
+    return start.startswith(_SIGNATURES) or encoded.is_webp(start)
 
 
 # OpenCV 5 has its log in a module of its own, OpenCV 4 at the top.

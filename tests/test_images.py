@@ -7,7 +7,9 @@ import io
 import json
 import os
 import pickle
+import struct
 import zipfile
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,8 +17,8 @@ import cv2
 import numpy as np
 import pytest
 
-from keras_ehrnet import images
 from keras_ehrnet.data import ArchiveMember, ImageError, is_image_file, list_images, read_image, write_image
+from keras_ehrnet.support import encoded as encoded_images
 
 RED = (230, 20, 10)
 
@@ -104,7 +106,7 @@ def test_damaged_exif_of_webp_counts_as_upright(exif: bytes) -> None:
     chunk = b"EXIF" + len(exif).to_bytes(4, "little") + exif
     plain = cv2.imencode(".webp", picture()[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, 101])[1].tobytes()
     marked = plain[:4] + (len(plain) - 8 + len(chunk)).to_bytes(4, "little") + plain[8:] + chunk
-    assert images._webp_orientation(marked) == 1
+    assert encoded_images.orientation(marked) == 1
     np.testing.assert_array_equal(read_image(marked), read_image(plain))
 
 
@@ -118,18 +120,64 @@ def test_pil_images() -> None:
     np.testing.assert_array_equal(read_image(image_module.fromarray(deep)), np.repeat(picture()[..., :1], 3, axis=2))
     few = rgb.quantize(8)
     np.testing.assert_array_equal(read_image(few), np.asarray(few.convert("RGB")))
-    with pytest.raises(ImageError, match="int32"):
-        read_image(image_module.new("I", (4, 4)))
+    np.testing.assert_array_equal(read_image(rgb.getchannel(1).convert("I")), read_image(rgb.getchannel(1)))
+    with pytest.raises(ImageError, match=r"int32 in \[70000, 70000\]"):
+        read_image(image_module.new("I", (4, 4), 70000))
     cut = image_module.open(io.BytesIO(encoded(picture(200, 300), ".jpg")[:1500]))
     with pytest.raises(ImageError, match="PIL image is damaged"):
         read_image(cut)
 
 
-def test_intact_files_of_other_numbers_are_not_called_damaged(tmp_path: Path) -> None:
-    path = tmp_path / "depth.tif"
-    path.write_bytes(encoded(picture().astype(np.float32), ".tif"))
-    with pytest.raises(ImageError, match=r"8 or 16 bits per channel.*Received: float32 in .*depth\.tif"):
+@pytest.mark.parametrize(("factor", "dtype"), [(1, np.float32), (1, np.int32), (257, np.int32)])
+def test_numbers_of_other_kinds_are_read_where_they_are_colors(factor: int, dtype: type) -> None:
+    file = encoded(picture()[..., ::-1].astype(dtype) * factor, ".tif")
+    np.testing.assert_array_equal(read_image(file), picture())
+
+
+@pytest.mark.parametrize("beyond", [-1.0, 256.0, 1e6, np.nan])
+def test_intact_files_of_distances_are_not_called_damaged(tmp_path: Path, beyond: float) -> None:
+    path, depth = tmp_path / "depth.tif", picture().astype(np.float32)
+    depth[3, 4] = beyond
+    path.write_bytes(encoded(depth, ".tif"))
+    with pytest.raises(ImageError, match=r"8 or 16 bits per channel.*Received: float32 in \[.*\] in .*depth\.tif"):
         read_image(path)
+
+
+@pytest.mark.parametrize("restarts", [0, 2])
+@pytest.mark.parametrize("progressive", [0, 1])
+def test_a_jpeg_without_its_end_marker_is_shown_with_a_warning(
+    capfd: pytest.CaptureFixture, tmp_path: Path, progressive: int, restarts: int
+) -> None:
+    settings = [cv2.IMWRITE_JPEG_PROGRESSIVE, progressive, cv2.IMWRITE_JPEG_RST_INTERVAL, restarts]
+    whole = cv2.imencode(".jpg", picture(), settings)[1].tobytes()
+    for missing in (1, 2):
+        path = tmp_path / "cut.jpg"
+        path.write_bytes(whole[:-missing])
+        with pytest.warns(UserWarning, match=r"lacks its end marker, but nothing of the picture.*cut\.jpg"):
+            np.testing.assert_array_equal(read_image(path), read_image(whole))
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".bmp", ".tiff", ".gif", ".ppm", ".pgm", ".jp2"])
+def test_sizes_are_known_before_decoding(suffix: str) -> None:
+    rgb = picture()
+    assert encoded_images.size(encoded(rgb[..., 0] if suffix == ".pgm" else rgb, suffix)) == (40, 60)
+
+
+def test_pictures_larger_than_memory_are_refused_before_they_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    pixels = zlib.compress(bytes(32000 // 8 + 1) * 100, 9)
+    bomb = encoded_images.PNG + chunk(b"IHDR", struct.pack(">IIBBBBB", 32000, 32000, 1, 0, 0, 0, 0))
+    bomb += chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    with pytest.raises(ImageError, match=r"takes 2930 MB.*KERAS_EHRNET_MAX_MEGABYTES=2930"):
+        read_image(bomb)
+    monkeypatch.setenv("KERAS_EHRNET_MAX_MEGABYTES", "1")
+    with pytest.raises(ImageError, match="KERAS_EHRNET_MAX_MEGABYTES=2"):
+        read_image(encoded(np.zeros((600, 600, 3), np.uint8)))
+    monkeypatch.setenv("KERAS_EHRNET_MAX_MEGABYTES", "2")
+    assert read_image(encoded(np.zeros((600, 600, 3), np.uint8))).shape == (600, 600, 3)
 
 
 def test_one_pixel_and_fifty_megapixels() -> None:
@@ -154,11 +202,14 @@ def test_every_truncation_of_a_jpeg_is_noticed(capfd: pytest.CaptureFixture) -> 
     baseline = encoded(picture(), ".jpg")
     # A thumbnail brings an end marker of its own; it must not pass for the end of the picture.
     thumbnail = b"\xff\xe2" + (len(inner) + 2).to_bytes(2, "big") + inner
-    progressive = cv2.imencode(".jpg", picture(), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
-    for data in (baseline, baseline[:2] + thumbnail + baseline[2:], progressive):
+    progressive, restarting = (
+        cv2.imencode(".jpg", picture(), [setting, 1])[1].tobytes()
+        for setting in (cv2.IMWRITE_JPEG_PROGRESSIVE, cv2.IMWRITE_JPEG_RST_INTERVAL)
+    )
+    for data in (baseline, baseline[:2] + thumbnail + baseline[2:], progressive, restarting):
         assert read_image(data).shape == (40, 60, 3)
         assert read_image(data + b"trailing bytes of a camera").shape == (40, 60, 3)
-        for length in range(3, len(data) - 1):
+        for length in range(3, len(data) - 2):
             with pytest.raises(ImageError):
                 read_image(data[:length])
     assert capfd.readouterr() == ("", "")

@@ -252,6 +252,39 @@ def test_standard_error_survives_opening_in_threads(maps_file, capfd):
     assert "still seen" in capfd.readouterr().err
 
 
+def test_predictors_of_keras_models_are_pickled(network):
+    image, predictor = painted.picture(), ke.PosePredictor(network, max_people=1)
+    again = pickle.loads(pickle.dumps(predictor))
+    assert again.settings == predictor.settings and again.network.digest() == network.digest()
+    np.testing.assert_array_equal(again(image).keypoints, predictor(image).keypoints)
+
+
+@pytest.mark.parametrize("suffix", [".tflite", ".onnx", ""])
+def test_videos_share_a_predictor(network, tmp_path, suffix):
+    """Several at once, while images are looked at: each line belongs to its own frame."""
+    frames = painted.pictures(6)
+    height, width = frames[0].shape[:2]
+    for place in range(3):
+        writer = cv2.VideoWriter(str(tmp_path / f"{place}.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (width, height))
+        for frame in np.roll(frames, place, axis=0):
+            writer.write(np.ascontiguousarray(frame[..., ::-1]))
+        writer.release()
+    predictor = _exported(network, tmp_path, suffix)
+
+    def lines(place: int, run: str) -> str:
+        predictor.video(tmp_path / f"{place}.avi", poses=tmp_path / f"{place}{run}.jsonl", progress=False)
+        return (tmp_path / f"{place}{run}.jsonl").read_text()
+
+    alone = [lines(place, "alone") for place in range(3)]
+    assert len(set(alone)) == 3
+    with ThreadPoolExecutor(4) as threads:
+        pictures = [threads.submit(predictor, frame) for frame in frames]
+        together = list(threads.map(lambda place: lines(place, "together"), range(3)))
+    assert together == alone
+    for picture, frame in zip(pictures, frames, strict=True):
+        np.testing.assert_array_equal(picture.result().keypoints, predictor(frame).keypoints)
+
+
 @pytest.mark.parametrize("suffix", [".tflite", ".onnx"])
 def test_predictors_of_exported_files_are_pickled(network, tmp_path, monkeypatch, suffix):
     """Opened again from their file, wherever that happens, with the skeleton they were given."""

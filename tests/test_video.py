@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from fractions import Fraction
 
 import cv2
 import numpy as np
@@ -18,6 +19,11 @@ from keras_ehrnet.prediction.video import VideoError
 @pytest.fixture(scope="module")
 def predictor(reference):
     return ke.PosePredictor.load("efficientpose-rt", weights=reference / "weights/EfficientPoseRT.h5")
+
+
+@pytest.fixture(scope="module")
+def packaged():
+    return ke.PosePredictor.load()
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +115,90 @@ def test_source_is_never_overwritten(predictor, clip, tmp_path):
     assert list(tmp_path.iterdir()) == [copy]
 
 
+def record(path, milliseconds, codec="mpeg4"):
+    """A video whose frames have these times, the number of each as its brightness."""
+    av = pytest.importorskip("av")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=30)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for number, time in enumerate(milliseconds):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 20 * number % 240, np.uint8), format="rgb24")
+            frame.pts, frame.time_base = time, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+UNEQUAL = [0, 33, 66, 1066, 2066, 3066, 3099, 3132]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_frames_that_last_unequally_long_keep_their_times(packaged, tmp_path, suffix):
+    source, drawn, lines = tmp_path / f"phone{suffix}", tmp_path / "drawn.mp4", tmp_path / "lines.jsonl"
+    record(source, UNEQUAL)
+    report = packaged.video(source, output=drawn, poses=lines, progress=False)
+    assert (report.frames, report.problem) == (8, None)
+    seconds = [json.loads(line)["seconds"] for line in lines.read_text().splitlines()]
+    assert seconds == [time / 1000 for time in UNEQUAL]
+    # The drawn one shows at every moment what the source shows, give or take a frame at its rate.
+    capture, brightness = cv2.VideoCapture(str(drawn)), []
+    rate = capture.get(cv2.CAP_PROP_FPS)
+    while (frame := capture.read())[0]:
+        brightness.append(frame[1].mean() / 20)
+    assert len(brightness) / rate == pytest.approx(3.132, abs=2.5 / rate)
+    for number, time in ((3, 1066), (4, 2066)):
+        moment = time / 1000 + 0.5
+        assert brightness[round(moment * rate)] == pytest.approx(number, abs=0.4)
+
+
+def test_a_matroska_that_is_cut_short_is_told(packaged, tmp_path):
+    record(tmp_path / "whole.mkv", range(0, 800, 40))
+    data = (tmp_path / "whole.mkv").read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(data[: len(data) // 2])
+    report = packaged.video(tmp_path / "cut.mkv", progress=False)
+    assert 0 < report.frames < 18 and "ends early" in report.problem
+    assert packaged.video(tmp_path / "whole.mkv", progress=False).problem is None
+
+
+FULL_DISK = """
+import resource, sys
+import keras_ehrnet as ke
+predictor = ke.PosePredictor.load()
+source, output, poses, limit = sys.argv[1:]
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit),) * 2)
+try:
+    predictor.video(source, output=output or None, poses=poses or None, progress=False)
+except ke.support.errors.VideoError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.avi", "out.mkv", "out.jsonl"])
+def test_a_full_disk_replaces_nothing(tmp_path, name):
+    record(tmp_path / "source.mp4", range(0, 2000, 40))
+    (tmp_path / "out").mkdir()
+    output = tmp_path / "out" / name
+    output.write_bytes(b"an earlier result")
+    outputs = ["", str(output)] if name.endswith(".jsonl") else [str(output), ""]
+    result = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(tmp_path / "source.mp4"), *outputs, "1500"],
+        capture_output=True,
+        text=True,
+    )
+    assert "cannot be written" in result.stdout and "Traceback" not in result.stderr, result.stderr
+    assert output.read_bytes() == b"an earlier result"
+    assert list(output.parent.iterdir()) == [output]
+
+
+def test_what_is_not_whole_replaces_nothing(predictor, clip, tmp_path):
+    options = {"output": tmp_path / "a.mp4", "poses": tmp_path / "a.jsonl", "progress": False}
+    predictor.video(clip, max_frames=3, **options)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(RuntimeError, match="stop"):
+        predictor.video(clip, on_frame=stop_at(1, RuntimeError("stop")), **options)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 MISTAKES = {
     "absent": ({"source": "absent.mp4"}, "There is no such video file"),
     "text": ({"source": "TEXT"}, "not a video that can be read"),
@@ -160,6 +250,18 @@ def test_one_euro_filter_calms_noise_and_follows_motion():
     moving = OneEuroFilter(rate=25)
     lag = [4.0 * frame - float(moving(np.array(4.0 * frame), 100.0)) for frame in range(100)]
     assert max(lag) < 10
+
+
+def test_smoothing_counts_the_time_that_passed():
+    """After a second at rest, a joint is followed at once; after a fiftieth of one, it may be noise."""
+    steps = []
+    for seconds in (0.02, 1.0):
+        smoother = Smoother(25)
+        start, moved = (Tracker()(person((shift, 0))) for shift in (0.0, 5.0))
+        smoother(start, 0.0)
+        steps.append(float((smoother(moved, seconds).keypoints - start.keypoints)[..., 0].mean()))
+    assert steps[0] < 0.6 * steps[1]
+    assert steps[1] > 4.5
 
 
 def test_smoothing_needs_identities():

@@ -138,11 +138,21 @@ class Smoother:
 
     rate: float
     _filters: dict[tuple[int, int], OneEuroFilter] = field(default_factory=dict)
+    _seconds: float | None = None
 
-    def __call__(self, poses: Poses) -> Poses:
-        """The same people with smoothed coordinates; joints that were not found stay as they are."""
+    def __call__(self, poses: Poses, seconds: float | None = None) -> Poses:
+        """The same people with smoothed coordinates; joints that were not found stay as they are.
+
+        Args:
+            poses: `Poses` with identities.
+            seconds: float, or None. Time of the frame, where frames do not follow each other at one rate.
+        """
         if poses.ids is None:
             raise ValueError("Smoothing follows persons by their identity: give them one with Tracker first.")
+        rate = self.rate
+        if seconds is not None and self._seconds is not None and seconds > self._seconds:
+            rate = 1 / (seconds - self._seconds)
+        self._seconds = seconds
         keypoints = poses.keypoints.copy()
         boxes = poses.boxes()
         present = set()
@@ -150,7 +160,8 @@ class Smoother:
             size = max(float((boxes[row, 2:] - boxes[row, :2]).max()), 1.0)
             for joint in np.flatnonzero(keypoints[row, :, 2] > 0).tolist():
                 present.add((identity, joint))
-                smooth = self._filters.setdefault((identity, joint), OneEuroFilter(self.rate))
+                smooth = self._filters.setdefault((identity, joint), OneEuroFilter(rate))
+                smooth.rate = rate
                 keypoints[row, joint, :2] = smooth(keypoints[row, joint, :2].astype(np.float64), size)
         # A joint that was away starts anew.
         self._filters = {key: value for key, value in self._filters.items() if key in present}

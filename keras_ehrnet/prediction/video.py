@@ -24,9 +24,10 @@ from keras_ehrnet.runtime.network import Network
 from keras_ehrnet.support.errors import VideoError
 from keras_ehrnet.support.files import partial_path, settle
 from keras_ehrnet.support.messages import is_whole, suggests_keywords
-from keras_ehrnet.support.terminal import progress_bar
+from keras_ehrnet.support.terminal import progress_bar, silenced
 
 QUEUE_LENGTH = 8
+_LONGEST_FRAME = 60.0  # Seconds; where a file does not tell its length, a longer one is a damaged time stamp.
 CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".mkv": "mp4v", ".mov": "mp4v"}
 
 
@@ -99,8 +100,10 @@ def process(
         settings: `keras_ehrnet.prediction.Settings`.
         source: path of a video file, or number of a camera.
         output: path or None. Where to write the video with people drawn in it (`.mp4`, `.avi`, `.mkv`, `.mov`); its
-            frame rate is the source's.
+            frame rate is the source's. Of a source whose frames last unequally long, long ones are repeated and the
+            shortest left out, so that it runs at the same pace.
         poses: path or None. Where to write the people: a line of JSON per frame, with `frame`, `seconds`, `persons`.
+            Seconds are those of the file, or of the clock since a camera's first frame.
         smooth: bool. Whether to smooth coordinates over time (one-euro filter); tracks too.
         track: bool. Whether to give persons identities.
         threshold: float. Joints with a score below it are not drawn.
@@ -111,7 +114,7 @@ def process(
 
     Returns:
         `VideoReport`. If the video ends early or has broken frames, or is interrupted from the keyboard, what was done
-        is kept and `problem` says so; it is kept, too, where an error ends it.
+        is kept and `problem` says so; it is kept, too, where an error ends it, unless it would replace an earlier file.
 
     Raises:
         VideoError: if the video cannot be opened, or the output cannot be written.
@@ -134,11 +137,11 @@ def process(
         # A drain at exit hands the reader thread back even if the network fails.
         ahead = stack.enter_context(_Ahead(reader.frames(max_frames)))
         try:
-            for frame in ahead:
+            for seconds, frame in ahead:
                 (people,) = estimate(network, [frame], settings, refine=refine)
                 people = tracker(people) if tracker else people
-                people = smoother(people) if smoother else people
-                sink.put(frames, frame, people)
+                people = smoother(people, seconds) if smoother else people
+                sink.put(frames, seconds, frame, people)
                 if on_frame:
                     on_frame(frames, frame, people)
                 frames += 1
@@ -160,15 +163,18 @@ def process(
         frames_per_second=(frames - 1) / (finished - first) if frames > 1 else 0.0,
         output=Path(output) if output else None,
         poses=Path(poses) if poses else None,
-        problem=f"Interrupted after frame {frames}." if interrupted else _problem(frames, reader.announced, max_frames),
+        problem=f"Interrupted after frame {frames}." if interrupted else _problem(frames, reader, max_frames),
     )
 
 
-def _problem(frames: int, announced: int | None, max_frames: int | None) -> str | None:
-    expected = min(filter(None, (announced, max_frames)), default=None)
-    if expected is None or frames >= expected:
+def _problem(frames: int, reader: _Reader, max_frames: int | None) -> str | None:
+    expected = min(filter(None, (reader.announced, max_frames)), default=None)
+    if expected is None or frames >= expected or (max_frames != frames and reader.reached_end()):
         return None
-    return f"The video ends early or has broken frames: {frames} of the {announced} that its header promises were read."
+    return (
+        f"The video ends early or has broken frames: {frames} of the {reader.announced} that its header promises "
+        "were read."
+    )
 
 
 class _Reader:
@@ -187,6 +193,7 @@ class _Reader:
         self.announced = count if count > 0 and not from_camera else None
         rate = float(self._capture.get(cv2.CAP_PROP_FPS))
         self.frame_rate = rate if np.isfinite(rate) and rate > 0 else 25.0
+        self._seconds = self._longest = 0.0
         self.size = (
             int(self._capture.get(cv2.CAP_PROP_FRAME_WIDTH)),
             int(self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT)),
@@ -202,14 +209,46 @@ class _Reader:
         if self._path is not None and path.exists() and path.samefile(self._path):
             raise VideoError(f"The result would overwrite the video it is made from. Received: {path}")
 
-    def frames(self, limit: int | None) -> Iterator[np.ndarray]:
-        count = 0
+    def frames(self, limit: int | None) -> Iterator[tuple[float, np.ndarray]]:
+        """Pairs of a time in seconds and an RGB frame."""
+        count, started = 0, 0.0
         while limit is None or count < limit:
             success, frame = self._capture.read()
             if not success or frame is None:
                 return
+            if self._path is None:
+                started = started or time.perf_counter()
+                seconds = time.perf_counter() - started
+            else:
+                seconds = self._stamp(first=count == 0)
+            self._longest = max(self._longest, seconds - self._seconds)
+            self._seconds = seconds
             count += 1
-            yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB, dst=frame)
+            yield seconds, cv2.cvtColor(frame, cv2.COLOR_BGR2RGB, dst=frame)
+
+    def _stamp(self, first: bool) -> float:
+        """What the file says of this frame's time, as far as that is possible: some have none, or damaged ones."""
+        stamp = float(self._capture.get(cv2.CAP_PROP_POS_MSEC)) / 1000
+        latest = self.announced / self.frame_rate + 1 if self.announced else self._seconds + _LONGEST_FRAME
+        if first:
+            return stamp if 0 <= stamp <= latest else 0.0
+        return stamp if self._seconds < stamp <= latest else self._seconds + 1 / self.frame_rate
+
+    def reached_end(self) -> bool:
+        """Whether the file was read to its last second, though with fewer frames than it announces.
+
+        Matroska tells a length in time alone, from which the number of frames is guessed: of frames that last
+        unequally long there are fewer.
+        """
+        if self._path is None or self.announced is None or not _is_matroska(self._path):
+            return False
+        missing = self.announced / self.frame_rate - self._seconds
+        return missing <= self._longest + 1.5 / self.frame_rate
+
+
+def _is_matroska(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == b"\x1aE\xdf\xa3"
 
 
 class _Ahead:
@@ -250,7 +289,8 @@ class _Ahead:
 class _Sink:
     """Writes the drawn video and the lines of JSON in a thread.
 
-    The files get their names when they are closed: with all frames, or, if something goes wrong, with those done.
+    The files get their names when they are closed: with all frames, or, if something else goes wrong and there were
+    none before, with those done. What the disk did not take whole is deleted.
     """
 
     def __init__(self, output: str | Path | None, poses: str | Path | None, reader: _Reader, threshold: float) -> None:
@@ -260,10 +300,13 @@ class _Sink:
         for path in self._partials:
             reader.refuse_overwriting(path)
         self._threshold, self._rate = threshold, reader.frame_rate
+        self._drawn = self._place = 0
+        self._last: np.ndarray | None = None
         self._lines = _open_lines(self._poses, self._partials[self._poses]) if self._poses else None
         self._video = self._opened_video(self._output, reader) if self._output else None
         self._queue: queue.Queue = queue.Queue(QUEUE_LENGTH)
         self._error: Exception | None = None
+        self._closed = False
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def _opened_video(self, output: Path, reader: _Reader) -> cv2.VideoWriter:
@@ -282,29 +325,41 @@ class _Sink:
     def __exit__(self, *exception: object) -> None:
         self._close()
         for path, partial in self._partials.items():
-            if partial.exists() and self._written:
+            if self._written and not self._error and partial.exists() and not path.exists():
                 settle(partial, path)
             partial.unlink(missing_ok=True)
 
-    def put(self, number: int, frame: np.ndarray, people: Poses) -> None:
-        if self._error:
-            raise VideoError(f"The results cannot be written: {self._error}") from self._error
-        self._queue.put((number, frame, people))
+    def put(self, number: int, seconds: float, frame: np.ndarray, people: Poses) -> None:
+        self._raise()
+        self._queue.put((number, seconds, frame, people))
 
     def finish(self) -> None:
-        """Waits for the last frame."""
+        """Waits for the last frame, and gives the files their names."""
         self._close()
+        self._raise()
+        for path, partial in self._partials.items():
+            if self._written:
+                settle(partial, path)
+
+    def _raise(self) -> None:
         if self._error:
-            raise VideoError(f"The results cannot be written: {self._error}") from self._error
+            kept = "; what was there before is intact" if any(path.exists() for path in self._partials) else ""
+            raise VideoError(f"The results cannot be written: {self._error}{kept}.") from self._error
 
     def _close(self) -> None:
-        if self._thread.is_alive():
-            self._queue.put(None)
-            self._thread.join()
-        if self._video:
-            self._video.release()
-        if self._lines:
-            self._lines.close()
+        if self._closed:
+            return
+        self._closed = True
+        self._queue.put(None)
+        self._thread.join()
+        try:
+            if self._lines:
+                self._lines.close()
+            if self._video and self._output:
+                self._video.release()
+                _check_video(self._output, self._partials[self._output], self._drawn)
+        except (OSError, VideoError) as error:
+            self._error = self._error or error
 
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:
@@ -315,14 +370,29 @@ class _Sink:
             except Exception as error:  # Told by the next `put`.
                 self._error = error
 
-    def _write(self, number: int, frame: np.ndarray, people: Poses) -> None:
+    def _write(self, number: int, seconds: float, frame: np.ndarray, people: Poses) -> None:
         if self._lines:
-            line = {"frame": number, "seconds": round(number / self._rate, 4), **people.to_dict()}
+            line = {"frame": number, "seconds": round(seconds, 4), **people.to_dict()}
             self._lines.write(json.dumps(line) + "\n")
         self._written += 1
         if self._video:
             drawn = draw.poses(frame, people, threshold=self._threshold)
-            self._video.write(cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR, dst=drawn))
+            self._draw(self._video, cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR, dst=drawn), seconds)
+
+    def _draw(self, video: cv2.VideoWriter, frame: np.ndarray, seconds: float) -> None:
+        """Frames follow each other at one rate: the last one stays until this one's time has come."""
+        due = round(seconds * self._rate)
+        if self._last is None:
+            self._place = due
+        if due < self._place - 1:
+            return
+        last = frame if self._last is None else self._last
+        for _ in range(due - self._place):
+            video.write(last)
+        video.write(frame)
+        self._drawn += max(due - self._place, 0) + 1
+        self._place = max(due, self._place) + 1
+        self._last = frame
 
 
 def _open_video(path: Path, partial: Path, reader: _Reader) -> cv2.VideoWriter:
@@ -335,6 +405,18 @@ def _open_video(path: Path, partial: Path, reader: _Reader) -> cv2.VideoWriter:
     if not writer.isOpened():
         raise VideoError(f"The video cannot be written. Received: {path}")
     return writer
+
+
+def _check_video(path: Path, partial: Path, frames: int) -> None:
+    """OpenCV says nothing of a full disk: whether all was written is seen in the file."""
+    with silenced():  # its reader writes to the terminal what it misses
+        written = cv2.VideoCapture(str(partial))
+        count = written.get(cv2.CAP_PROP_FRAME_COUNT)
+        if _is_matroska(partial):  # tells its length, whatever became of its frames
+            count = sum(1 for _ in iter(written.grab, False))
+        written.release()
+    if count < frames:
+        raise VideoError(f"the disk may be full, or a file not be that large. Received: {path}")
 
 
 def _open_lines(path: Path, partial: Path) -> TextIO:

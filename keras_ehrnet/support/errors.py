@@ -48,10 +48,6 @@ class CheckpointError(KerasEhrnetError):
     """The saved state of a training or of an evaluation is damaged, or of another one."""
 
 
-class LimitError(KerasEhrnetError):
-    """Something would take more memory than `keras_ehrnet.support.limits` allows."""
-
-
 P = ParamSpec("P")
 T = TypeVar("T")
 
