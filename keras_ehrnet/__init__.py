@@ -8,8 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from keras_ehrnet.support.lazy import public_names
-
-__version__ = "0.1.0"
+from keras_ehrnet.support.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from keras_ehrnet import data as data

@@ -17,10 +17,10 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from keras_ehrnet import __version__
 from keras_ehrnet.families import FAMILIES, MAPS, family_of
 from keras_ehrnet.skeletons import Skeleton
 from keras_ehrnet.support.errors import MetadataError, reading, reads
+from keras_ehrnet.support.version import __version__
 
 FORMAT = 2
 """Version of the text. It grows when readers of the previous one would misunderstand it."""

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from keras_ehrnet import __version__
+from keras_ehrnet.support.version import __version__
 
 # TensorFlow's start-up messages are not for the people who read this program's output.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

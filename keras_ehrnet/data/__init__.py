@@ -2,9 +2,10 @@
 
 from keras_ehrnet.data.annotations import Dataset, Person, Sample, joints_box, map_joints
 from keras_ehrnet.data.augment import AUGMENTATIONS, Augmentation
-from keras_ehrnet.data.coco import crowd_mask, read_coco
+from keras_ehrnet.data.coco import read_coco
 from keras_ehrnet.data.loader import Order, numpy_batches
 from keras_ehrnet.data.lspet import read_lspet
+from keras_ehrnet.data.masks import crowd_mask
 from keras_ehrnet.data.mpii import read_mpii
 from keras_ehrnet.data.pipeline import tf_batches
 from keras_ehrnet.data.synthetic import Scenes

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from keras_ehrnet.data.annotations import Person, Sample, joints_box
-from keras_ehrnet.data.coco import crowd_mask
+from keras_ehrnet.data.masks import crowd_mask
 from keras_ehrnet.geometry import Affine, Region, box_region, whole_region
 from keras_ehrnet.skeletons import Skeleton
 from keras_ehrnet.support.messages import suggestion

@@ -1,10 +1,9 @@
-"""COCO's person keypoints: reading the official JSON, and masks of what the loss is to leave out."""
+"""COCO's person keypoints: reading the official JSON."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,9 @@ from keras_ehrnet.data.annotations import (
     joints_box,
     locate_images,
 )
-from keras_ehrnet.skeletons import SKELETONS, Skeleton
+from keras_ehrnet.data.categories import keypoint_categories
+from keras_ehrnet.data.masks import check_segmentation
+from keras_ehrnet.skeletons import Skeleton
 from keras_ehrnet.support.errors import AnnotationError, reads
 
 _CLIP_TOLERANCE = 1.0  # Pixels. Official boxes reach over the edge by rounding; that is not worth a line in a report.
@@ -84,7 +85,7 @@ def check_coco(
     given = isinstance(annotations, dict)
     name = "annotations" if given else str(annotations)
     content = annotations if given else load_json(annotations, dict)
-    categories, file_skeleton = _categories(need(content, "categories", name, list), name, category)
+    categories, file_skeleton = keypoint_categories(need(content, "categories", name, list), name, category)
     skeleton = skeleton or file_skeleton
     images = need(content, "images", name, list)
     image_ids = Ids(
@@ -199,44 +200,6 @@ def read_coco(
     return Dataset(Path(annotations).stem, content.skeleton, samples, problems.to_dict())
 
 
-def crowd_mask(sample: Sample) -> np.ndarray:
-    """Which pixels of an image count in the loss: all but crowds and persons without labelled joints.
-
-    Those regions are taken from segmentations (polygons or run lengths) where there are any, else from boxes.
-
-    Args:
-        sample: `Sample` with a known image size.
-
-    Returns:
-        Bool array of shape `(H, W)`. True counts.
-
-    Raises:
-        ValueError: if the image size is not known.
-
-    Example:
-        >>> import numpy as np
-        >>> from keras_ehrnet.data import Person, Sample, crowd_mask
-        >>> unlabelled = Person(np.zeros((17, 3)), box=[1, 0, 3, 1], area=2.0)
-        >>> print(crowd_mask(Sample(7, None, (4, 2), (unlabelled,))).astype(int))
-        [[1 0 0 1]
-         [1 1 1 1]]
-    """
-    if sample.image_size is None:
-        raise AnnotationError(
-            f"A mask needs the size of the image. Received: image {sample.image_id!r} of unknown size"
-        )
-    width, height = sample.image_size
-    mask = np.ones((height, width), bool)
-    for person in sample.ignored:
-        if person.segmentation:
-            mask &= ~_decoded(person.segmentation, width, height)
-        else:
-            left, top = np.floor(person.box[:2]).astype(int)
-            right, bottom = np.ceil(person.box[2:]).astype(int)
-            mask[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = False
-    return mask
-
-
 def _entries(annotations: list, name: str) -> list[dict]:
     entries = []
     for row, entry in enumerate(annotations):
@@ -246,109 +209,6 @@ def _entries(annotations: list, name: str) -> list[dict]:
         entries.append({**entry, **ids, "iscrowd": crowd})
     Ids([entry["id"] for entry in entries], f"{name}: annotations")
     return entries
-
-
-@reads(AnnotationError)
-def category_skeleton(annotations: str | os.PathLike, category: int | str | None = None) -> Skeleton:
-    """The skeleton that the category of a COCO file describes, without a look at its people.
-
-    `keypoints` are the joints' names, `skeleton` the limbs (counted from 1 or from 0). No part of COCO's format, but
-    read: `flip_pairs`, which change places in a mirror, and `sigmas`, the joints' constants of OKS.
-
-    Args:
-        annotations: path of the JSON file.
-        category: name or id of the category, where several have keypoints.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        AnnotationError: if no category has keypoints, or they are not what they should be.
-    """
-    content = load_json(annotations, dict)
-    return _categories(need(content, "categories", str(annotations), list), str(annotations), category)[1]
-
-
-def _categories(categories: list[dict], name: str, chosen: int | str | None) -> tuple[dict[int | str, dict], Skeleton]:
-    with_keypoints = {
-        identity(category, "id", f"{name}: category {row}"): category
-        for row, category in enumerate(categories)
-        if isinstance(category, dict) and category.get("keypoints")
-    }
-    if not with_keypoints:
-        raise AnnotationError(f"{name}: none of the 'categories' has 'keypoints'. Received: {plain(categories)}")
-    if chosen is not None:
-        with_keypoints = _chosen_category(with_keypoints, name, chosen)
-    joint_names = {
-        tuple(need(category, "keypoints", f"{name}: category {number}", list))
-        for number, category in with_keypoints.items()
-    }
-    if len(joint_names) > 1:
-        raise AnnotationError(
-            f"{name}: the 'categories' have different 'keypoints': choose one by category=, or data.category in a "
-            f"recipe. Received: {plain({number: entry.get('name') for number, entry in with_keypoints.items()})}"
-        )
-    names = joint_names.pop()
-    number, category = next(iter(with_keypoints.items()))
-    where = f"{name}: category {number}"
-    if not all(isinstance(joint, str) for joint in names) or len(set(names)) < len(names):
-        raise AnnotationError(f"{where} must have names in 'keypoints', each once. Received: {plain(list(names))}")
-    own = Skeleton(str(category.get("name", f"keypoints_{len(names)}")), names, ())
-    known = next((skeleton for skeleton in SKELETONS.values() if own.same_joints(skeleton)), None)
-    return with_keypoints, known or _own_skeleton(own, category, where)
-
-
-def _chosen_category(categories: dict[int | str, dict], name: str, chosen: int | str) -> dict[int | str, dict]:
-    found = {
-        number: category
-        for number, category in categories.items()
-        if str(chosen) in (str(number), str(category.get("name")))
-    }
-    if len(found) != 1:
-        names = {number: category.get("name") for number, category in categories.items()}
-        raise AnnotationError(
-            f"{name}: one category with keypoints must have that name or id. Valid: {plain(names)}. "
-            f"Received: category={chosen!r}"
-        )
-    return found
-
-
-def _own_skeleton(named: Skeleton, category: dict, where: str) -> Skeleton:
-    """What a category tells of its joints besides their names."""
-    limbs = _limbs(category.get("skeleton") or [], named.num_joints, where)
-    pairs = category.get("flip_pairs")
-    try:
-        return replace(
-            named,
-            limbs=limbs,
-            sigmas=None if category.get("sigmas") is None else tuple(map(float, category["sigmas"])),
-            flip_pairs=None if pairs is None else tuple(_named_pair(pair, named) for pair in pairs),
-        )
-    except (TypeError, ValueError) as error:
-        raise AnnotationError(f"{where}: {error}") from error
-
-
-def _named_pair(pair: Any, skeleton: Skeleton) -> tuple[int, int]:
-    """A mirror pair, by names or by numbers from 0."""
-    if not isinstance(pair, (list, tuple)) or len(pair) != 2:
-        raise ValueError(f"'flip_pairs' must hold pairs of joints, by name or by number from 0. Received: {pair!r}")
-    first, second = (skeleton.index(joint) if isinstance(joint, str) else joint for joint in pair)
-    return first, second
-
-
-def _limbs(pairs: Any, num_joints: int, where: str) -> tuple[tuple[int, int], ...]:
-    if not isinstance(pairs, (list, tuple)) or not all(_is_pair(pair) for pair in pairs):
-        raise AnnotationError(f"{where} must have pairs of joint numbers in 'skeleton'. Received: {plain(pairs)}")
-    joints = [joint for pair in pairs for joint in pair]
-    first = min(1, min(joints, default=1))  # COCO counts from 1; only who counts from 0 has a joint 0.
-    if first < 0 or max(joints, default=1) >= num_joints + first:
-        raise AnnotationError(
-            f"{where} must have joints 1 to {num_joints} (or, counted from 0, 0 to {num_joints - 1}) in 'skeleton'. "
-            f"Received: {plain(pairs)}"
-        )
-    return tuple((int(start) - first, int(end) - first) for start, end in pairs)
-
-
-def _is_pair(pair: Any) -> bool:
-    return isinstance(pair, (list, tuple)) and len(pair) == 2 and all(type(joint) is int for joint in pair)
 
 
 def _image_sizes(content: CocoContent, problems: Problems) -> dict[Any, tuple[int, int] | None]:
@@ -391,7 +251,7 @@ def _persons_by_image(
     for row, entry in enumerate(content.persons):
         person = _person(entry, joints[row], clipped[row], content.areas[row], places[row], problems)
         if person is not None:
-            _check_segmentation(person, sizes[entry["image_id"]], f"{content.name}: {places[row]}")
+            check_segmentation(person, sizes[entry["image_id"]], f"{content.name}: {places[row]}")
             by_image.setdefault(entry["image_id"], []).append(person)
     return by_image
 
@@ -418,64 +278,3 @@ def _person(
         segmentation=segmentation,
         person_id=entry["id"],
     )
-
-
-def _check_segmentation(person: Person, size: tuple[int, int] | None, where: str) -> None:
-    """Masks are made in the middle of a training run; what would fail there is found out at reading."""
-    where = f"{where}: 'segmentation'"
-    if person.segmentation is None or person.is_target:
-        return
-    if isinstance(person.segmentation, dict):
-        need(person.segmentation, "counts", where, (list, str, bytes))
-        expected = None if size is None else [size[1], size[0]]
-        if need(person.segmentation, "size", where, list) != expected:
-            received = f"{person.segmentation['size']}, image {expected or 'of unknown size'}"
-            raise AnnotationError(f"{where} must be of the size of the image. Received: {received}")
-        runs = _run_lengths(person.segmentation["counts"])
-        if runs is None or size is None or sum(runs) != size[0] * size[1]:
-            counts = plain(person.segmentation["counts"])
-            raise AnnotationError(f"{where} must be run lengths that fill the image. Received: {counts}")
-    elif not isinstance(person.segmentation, list) or not all(_is_polygon(polygon) for polygon in person.segmentation):
-        raise AnnotationError(
-            f"{where} must be a list of flat lists x, y, x, y ... Received: {plain(person.segmentation)}"
-        )
-
-
-def _is_polygon(polygon: Any) -> bool:
-    if not isinstance(polygon, Sequence) or len(polygon) < 6 or len(polygon) % 2:
-        return False
-    return all(isinstance(value, (int, float)) and np.isfinite(value) for value in polygon)
-
-
-def _decoded(segmentation: list | dict, width: int, height: int) -> np.ndarray:
-    """The region of a segmentation that `_check_segmentation` has passed, as a bool array of shape `(H, W)`."""
-    if isinstance(segmentation, dict):
-        counts = segmentation["counts"]
-    else:
-        from pycocotools import mask
-
-        counts = mask.merge(mask.frPyObjects(segmentation, height, width))["counts"]
-    runs = _run_lengths(counts) or []
-    inside = np.arange(len(runs)) % 2 == 1  # Outside and inside take turns, column by column.
-    return np.repeat(inside, runs).reshape(width, height).T
-
-
-def _run_lengths(counts: list | str | bytes) -> list[int] | None:
-    """Run lengths as numbers, None if they are not valid.
-
-    In COCO's compressed form each is written in digits of base 32, the lowest first, as characters from "0" on; bit 5
-    says that more digits follow, bit 4 of the last is the sign; from the fourth on it is the difference to the one
-    before the last. pycocotools can expand it too, but fills masks of broken ones with whatever lies in memory.
-    """
-    if isinstance(counts, list):
-        return counts if all(isinstance(count, int) and count >= 0 for count in counts) else None
-    runs, value, shift = [], 0, 0
-    for character in counts.encode() if isinstance(counts, str) else counts:
-        digit = character - 48
-        value |= (digit & 31) << shift
-        shift += 5
-        if not digit & 32:
-            value -= (digit & 16) << (shift - 4)
-            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-            value, shift = 0, 0
-    return runs if shift == 0 and min(runs, default=0) >= 0 else None

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -19,14 +19,12 @@ from keras_ehrnet.evaluation.oks import CocoScores, oks_average_precision
 from keras_ehrnet.evaluation.pck import PckScores, pck, pckh, torso_lengths
 from keras_ehrnet.images import ImageError
 from keras_ehrnet.poses import Poses
+from keras_ehrnet.prediction import PosePredictor
 from keras_ehrnet.skeletons import LSP_14, MPII_16, Skeleton
 from keras_ehrnet.support.errors import CheckpointError, reading
 from keras_ehrnet.support.files import sha256, why, write_file
 from keras_ehrnet.support.messages import suggests_keywords, warn
 from keras_ehrnet.support.terminal import progress_bar
-
-if TYPE_CHECKING:
-    from keras_ehrnet.prediction import PosePredictor
 
 Record = dict[str, Any]
 PathLike = str | os.PathLike

@@ -7,10 +7,10 @@ from typing import Any
 from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI, HTTPException, Request
 
-from keras_ehrnet import __version__
 from keras_ehrnet.prediction.predictor import PosePredictor
 from keras_ehrnet.support.errors import ImageError
 from keras_ehrnet.support.messages import is_whole
+from keras_ehrnet.support.version import __version__
 
 MAX_BYTES = 20_000_000
 MAX_WAITING = 32

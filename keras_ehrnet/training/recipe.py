@@ -19,7 +19,7 @@ from typing import Any, Literal
 import yaml
 
 from keras_ehrnet.data.augment import AUGMENTATIONS, Augmentation, augmentation
-from keras_ehrnet.data.coco import category_skeleton
+from keras_ehrnet.data.categories import category_skeleton
 from keras_ehrnet.families import FAMILIES
 from keras_ehrnet.models.variants import Variant, variant
 from keras_ehrnet.skeletons import COCO_17, LSP_14, MPII_16, SKELETONS, Skeleton

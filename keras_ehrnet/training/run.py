@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from keras_ehrnet import __version__, draw
+from keras_ehrnet import draw
 from keras_ehrnet.data.classification import LabelledExamples
 from keras_ehrnet.data.loader import Order, numpy_batches
 from keras_ehrnet.data.targets import Examples
 from keras_ehrnet.models.saving import save
 from keras_ehrnet.support.errors import CheckpointError, reading
 from keras_ehrnet.support.files import sha256, why, write_file
+from keras_ehrnet.support.version import __version__
 from keras_ehrnet.training import schedules
 from keras_ehrnet.training.best import Best
 from keras_ehrnet.training.callbacks import EpochEnd, Progress, StepLog, StopAtBadLoss, StopWhere, Table, take_averages
