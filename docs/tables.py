@@ -7,12 +7,13 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from keras_ehrnet.export.formats import FORMATS
 from keras_ehrnet.families import FAMILIES, MAPS
 from keras_ehrnet.models.variants import VARIANTS
 from keras_ehrnet.training import recipe
+from keras_ehrnet.training.values import allowed
 from keras_ehrnet.weights.registry import REGISTRY
 
 ROOT = Path(__file__).parents[1]
@@ -79,17 +80,18 @@ def recipe_keys() -> str:
 def _sections(prefix: str, record: Any) -> Iterator[str]:
     """The keys of a dataclass as its docstring describes them, then those of the dataclasses in it."""
     title, described = _described(record)
+    hints = get_type_hints(record, include_extras=True)
     defaults = {
         field.name: field.default_factory() if field.default_factory is not MISSING else field.default
         for field in fields(record)
     }
     parts = {name: type(value) for name, value in defaults.items() if is_dataclass(value)}
     rows = (
-        (f"`{prefix}{name}`", f"`{value!r}`", described.get(name))
+        (f"`{prefix}{name}`", f"`{value!r}`", allowed(hints[name]), described.get(name))
         for name, value in defaults.items()
         if name not in parts
     )
-    yield f"## {title}\n\n" + table(("key", "default", "meaning"), rows)
+    yield f"## {title}\n\n" + table(("key", "default", "must be", "meaning"), rows)
     for name, part in parts.items():
         yield from _sections(f"{prefix}{name}.", part)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import typing
 from pathlib import Path
 
 import pytest
 
+from keras_ehrnet.data.kinds import KINDS, KindName
 from keras_ehrnet.models.variants import VARIANTS
 from keras_ehrnet.training import recipe as recipes
 
@@ -79,6 +81,14 @@ def test_base_defaults_and_changes(write):
         ),
         ({"data": {"augmentation_changes": {"flip": 3}}}, "flip is a probability"),
         ({"loss": {"sigma_factors": {0: 2}}}, "loss.sigma_factors"),
+        ({"training": {"seed": -1}}, "training.seed must be at least 0. Received: -1"),
+        ({"schedule": {"rate": float("inf")}}, "schedule.rate must be positive and finite"),
+        ({"data": {"synthetic": {"people": [0, 2]}}}, "data.synthetic.people must be a list of 2, each a whole number"),
+        ({"data": {"category": [3]}}, "data.category must be a text, a whole number or null"),
+        (
+            {"data": {"mixed_with": {"mpii": {"share": 0.5, "limits": 3}}}},
+            "'data.mixed_with.mpii.limits'. Did you mean",
+        ),
     ],
 )
 def test_mistakes_are_named(write, content, message):
@@ -132,3 +142,27 @@ def test_what_may_differ_when_going_on():
     assert recipes.first_difference(recipe(), recipe(training={"seed": 1})) == "training.seed"
     cyclic = {"schedule": {"kind": "triangular"}}
     assert recipes.first_difference(recipe(**cyclic), recipe(**cyclic, training={"epochs": 5})) == "training.epochs"
+
+
+def test_a_category_is_named_by_its_name_or_its_id(write):
+    path = write("data: {annotations: dog.json}")
+    assert [recipes.read(path, [f"category={name}"]).data.category for name in ("dog", 7)] == ["dog", 7]
+
+
+def test_the_schema_knows_every_key_and_its_bounds():
+    schema = recipes.schema()
+    sections = {
+        name: schema["$defs"][entry["$ref"].rpartition("/")[2]]
+        for name, entry in schema["properties"].items()
+        if "$ref" in entry
+    }
+    keys = {f"{section}.{key}" for section, entry in sections.items() for key in entry["properties"]}
+    flat = recipes.from_dict(SYNTHETIC).flat()
+    assert keys - {"data.synthetic"} == {key for key in flat if not key.startswith(("name", "data.synthetic."))}
+    momentum = sections["optimizer"]["properties"]["momentum"]
+    assert (momentum["minimum"], momentum["exclusiveMaximum"]) == (0, 1)
+    assert not any(entry["additionalProperties"] for entry in sections.values())
+
+
+def test_every_kind_of_data_is_in_the_table():
+    assert set(KINDS) == set(typing.get_args(KindName))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
-from keras_ehrnet.data import read_coco, read_lspet, read_mpii, synthetic
+from keras_ehrnet.data import synthetic
 from keras_ehrnet.data.annotations import Dataset
-from keras_ehrnet.data.classification import LabelledExamples, LabelledImages, read_cifar100, read_image_folders
+from keras_ehrnet.data.classification import LabelledExamples, LabelledImages
 from keras_ehrnet.data.mixture import mix, one_of_many
 from keras_ehrnet.data.targets import Examples
 from keras_ehrnet.training.recipe import Recipe
@@ -23,7 +22,7 @@ def make_examples(recipe: Recipe) -> Examples | LabelledExamples:
     if recipe.is_classifier:
         dataset = read_labelled(recipe, needed(recipe, "images"), "train").limited(recipe.data.limit)
         return LabelledExamples(dataset, recipe.input_size, recipe.augmentation, seed=recipe.training.seed)
-    own = _READERS[recipe.data.kind](recipe)
+    own = _read(recipe)
     dataset = own if own.skeleton.joint_names == recipe.skeleton.joint_names else _mapped(own, recipe)
     dataset = dataset.with_people()
     if recipe.data.limit is not None:
@@ -42,7 +41,9 @@ def make_examples(recipe: Recipe) -> Examples | LabelledExamples:
 
 def read_labelled(recipe: Recipe, place: str, split: str) -> LabelledImages:
     """Images for a classifier, of as many classes as it has."""
-    dataset = read_image_folders(place) if recipe.data.kind == "folders" else read_cifar100(place, split)
+    if recipe.kind.labelled_reader is None:
+        raise ValueError(f"Only classifiers have classes. Received: data.kind={recipe.data.kind!r}")
+    dataset = recipe.kind.labelled_reader(place, split)
     if len(dataset.classes) != recipe.model.classes:
         raise ValueError(f"model.classes={recipe.model.classes} does not fit the data. Received: {dataset!r}")
     return dataset
@@ -56,14 +57,10 @@ def _mixture(dataset: Dataset, recipe: Recipe) -> Dataset:
 
 
 def _other(recipe: Recipe) -> Dataset:
-    dataset = _READERS[recipe.data.kind](recipe)
-    if recipe.data.kind in _ONE_OF_MANY and not recipe.top_down:
+    dataset = _read(recipe)
+    if recipe.kind.shows_others and not recipe.top_down:
         dataset = one_of_many(dataset, recipe.skeleton)
     return _mapped(dataset, recipe).with_people()
-
-
-_ONE_OF_MANY = ("lspet",)
-"""Kinds of data whose images show more people than they label."""
 
 
 def _mapped(dataset: Dataset, recipe: Recipe) -> Dataset:
@@ -75,18 +72,15 @@ def _mapped(dataset: Dataset, recipe: Recipe) -> Dataset:
     return dataset.in_skeleton(recipe.skeleton, stand_ins=recipe.data.stand_ins)
 
 
-def _read_lspet(recipe: Recipe) -> Dataset:
-    return read_lspet(needed(recipe, "annotations"), recipe.data.images, skip_missing=recipe.data.skip_missing)
-
-
-def _read_mpii(recipe: Recipe) -> Dataset:
-    return read_mpii(needed(recipe, "annotations"), needed(recipe, "images"), skip_missing=recipe.data.skip_missing)
-
-
-def _read_coco(recipe: Recipe) -> Dataset:
-    return read_coco(
+def _read(recipe: Recipe) -> Dataset:
+    """The data set itself, in its own skeleton."""
+    if recipe.kind.reader is None:
+        scenes = synthetic_scenes(recipe, recipe.training.seed)
+        samples = tuple(scenes.sample(index) for index in range(recipe.data.synthetic.length))
+        return Dataset("synthetic", scenes.skeleton, samples)
+    return recipe.kind.read(
         needed(recipe, "annotations"),
-        needed(recipe, "images"),
+        recipe.data.images if recipe.kind.finds_images else needed(recipe, "images"),
         category=recipe.data.category,
         skip_missing=recipe.data.skip_missing,
     )
@@ -98,20 +92,6 @@ def needed(recipe: Recipe, key: str) -> str:
     if path is None:
         raise ValueError(f"data.{key} is needed for data.kind={recipe.data.kind!r}. Received: None")
     return path
-
-
-def _read_synthetic(recipe: Recipe) -> Dataset:
-    scenes = synthetic_scenes(recipe, recipe.training.seed)
-    samples = tuple(scenes.sample(index) for index in range(recipe.data.synthetic.length))
-    return Dataset("synthetic", scenes.skeleton, samples)
-
-
-_READERS: dict[str, Callable[[Recipe], Dataset]] = {
-    "coco": _read_coco,
-    "mpii": _read_mpii,
-    "lspet": _read_lspet,
-    "synthetic": _read_synthetic,
-}
 
 
 def synthetic_scenes(recipe: Recipe, seed: int) -> synthetic.Scenes:

@@ -8,263 +8,53 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import typing
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
+from pydantic import TypeAdapter
+from pydantic.dataclasses import dataclass
 
 from keras_ehrnet.data.augment import AUGMENTATIONS, Augmentation, augmentation
 from keras_ehrnet.data.categories import category_skeleton
+from keras_ehrnet.data.kinds import KINDS, Kind
 from keras_ehrnet.families import FAMILIES
 from keras_ehrnet.models.variants import Variant, variant
-from keras_ehrnet.skeletons import COCO_17, LSP_14, MPII_16, SKELETONS, Skeleton
+from keras_ehrnet.skeletons import COCO_17, SKELETONS, Skeleton
 from keras_ehrnet.support.errors import RecipeError, reading, reads
 from keras_ehrnet.support.messages import suggestion
-from keras_ehrnet.training.values import changed, flattened, merged, nested, override, plain, read_layers, read_yaml
+from keras_ehrnet.training.sections import (
+    DataRecipe,
+    EvaluationRecipe,
+    LossRecipe,
+    ModelRecipe,
+    OptimizerRecipe,
+    OutputRecipe,
+    ScheduleRecipe,
+    Size,
+    TrainingRecipe,
+)
+from keras_ehrnet.training.values import (
+    CHECKED,
+    checked,
+    flattened,
+    merged,
+    nested,
+    override,
+    plain,
+    read_layers,
+    read_yaml,
+)
 
-Size = tuple[int, int]
 _SKELETON_FILES = (".yaml", ".yml", ".json")
 _FOLDER = Path(str(resources.files("keras_ehrnet"))) / "recipes"
-CLASSIFIED = ("folders", "cifar100")
-"""Kinds of data that classifiers train on."""
 
 
-@dataclass(frozen=True)
-class ModelRecipe:
-    """What is trained.
-
-    Args:
-        name: str. Name of `models.variants.VARIANTS`.
-        skeleton: str or None. A pose model's keypoints: name of `skeletons.SKELETONS`, or a YAML or JSON file with
-            `name`, `joint_names`, `limbs` and, if need be, `sigmas` and `flip_pairs`; None: those of the data.
-        classes: int. Classes of a classifier.
-        input_size: tuple (height, width) in pixels, or None for the paper's.
-        drop_rate: float or None. Stochastic depth of EfficientNet, alone or as EfficientHRNet's backbone; None for the
-            paper's.
-        freeze_batch_norm: bool. Whether batch norms keep the statistics they start with, for fine-tuning: a step then
-            costs a third less.
-        weights: str or None. What to start from: what `keras_ehrnet.weights.load` takes.
-        transfer: `"whole"`: the weights must fit; `"fitting"`: take those whose name and shape fit, such as a backbone;
-            of registered weights of another skeleton also the heads of the joints that both have.
-        train_upscaling: bool. EfficientPose: whether the transposed convolutions that enlarge the heatmaps are trained
-            and supervised, at full size. They start as bilinear interpolation, and stay it if not.
-    """
-
-    name: str = "h-4"
-    skeleton: str | None = None
-    classes: int = 1000
-    input_size: Size | None = None
-    drop_rate: float | None = None
-    freeze_batch_norm: bool = False
-    weights: str | None = None
-    transfer: Literal["whole", "fitting"] = "whole"
-    train_upscaling: bool = True
-
-
-@dataclass(frozen=True)
-class SyntheticRecipe:
-    """Synthetic people, see `data.synthetic.Scenes`.
-
-    Args:
-        length: int. Training images.
-        evaluation_length: int. Images to evaluate on, others than those.
-        image_size: tuple (width, height) in pixels.
-        people: tuple (int, int). Fewest and most persons per image.
-        height: tuple (float, float). Height of people as parts of the image's shorter side.
-        occluders: int. Most shapes in front of people.
-        turning: float. How far people turn and tilt, from 0 to 1.
-    """
-
-    length: int = 2000
-    evaluation_length: int = 64
-    image_size: Size = (256, 256)
-    people: tuple[int, int] = (1, 4)
-    height: tuple[float, float] = (0.45, 0.95)
-    occluders: int = 2
-    turning: float = 1.0
-
-
-@dataclass(frozen=True)
-class DataRecipe:
-    """What it is trained and evaluated on.
-
-    Args:
-        kind: which reader: COCO's JSON, MPII's, LSP-extended's, or synthetic people; for classifiers a folder with one
-            folder of images for each class, or CIFAR-100.
-        annotations: str or None. JSON of the training data; not for classifiers.
-        images: str or None. Their folder or archive.
-        evaluation_annotations: str or None. JSON to evaluate on; None: of COCO's format `validation_share` of the
-            training images, else no evaluation.
-        evaluation_images: str or None. Their folder or archive; for classifiers None means no evaluation.
-        validation_share: float. Part of the images with people that is set aside where nothing to evaluate on is named.
-        category: str or None. Name or id of COCO's category to learn, where several have keypoints.
-        skip_missing: bool. Whether to leave out images whose file is missing, rather than to stop.
-        limit: int or None. Only the first so many training images; of classified ones so many of all classes.
-        top_down: bool or None. Whether an example is one person, cut out by its box; None for the model's way.
-        max_people: int. Persons per image; where there are more, the smallest are masked.
-        stand_ins: bool. Whether joints that the data lack are put between others, see `data.map_joints`.
-        augmentation: str. Name of `data.AUGMENTATIONS`.
-        augmentation_changes: mapping of fields of `data.Augmentation` to other values.
-        synthetic: `SyntheticRecipe`.
-        mixed_with: mapping of other kinds to `share`, of all images, and keys like these; see `data.mixture`.
-    """
-
-    kind: Literal["coco", "mpii", "lspet", "synthetic", "folders", "cifar100"] = "coco"
-    annotations: str | None = None
-    images: str | None = None
-    evaluation_annotations: str | None = None
-    evaluation_images: str | None = None
-    validation_share: float = 0.1
-    category: str | None = None
-    skip_missing: bool = False
-    limit: int | None = None
-    top_down: bool | None = None
-    max_people: int = 30
-    stand_ins: bool = False
-    augmentation: str = "efficienthrnet"
-    augmentation_changes: dict[str, Any] = field(default_factory=dict)
-    synthetic: SyntheticRecipe = field(default_factory=SyntheticRecipe)
-    mixed_with: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class LossRecipe:
-    """Losses of the model's family, see `keras_ehrnet.losses`.
-
-    Args:
-        sigma: float or None. Width of the gaussians; None for the family's.
-        sigma_factors: mapping of epoch to factor of sigma, see `schedules.StepwiseSigma`.
-        tag_weight: float. EfficientHRNet: weight of pull and push.
-        limb_width: float. EfficientPose: half the width of limbs, in cells.
-        ignore_unlabelled: bool or None. Whether joints nobody in an image has labelled are left out; None: where the
-            model's family or other joints in the data ask for it.
-    """
-
-    sigma: float | None = None
-    sigma_factors: dict[int, float] = field(default_factory=dict)
-    tag_weight: float = 1e-3
-    limb_width: float = 1.0
-    ignore_unlabelled: bool | None = None
-
-
-@dataclass(frozen=True)
-class OptimizerRecipe:
-    """How weights change.
-
-    Args:
-        name: which optimizer.
-        weight_decay: float. Factor of the decay of all weights.
-        decay: `"l2"`: added to the gradient, as PyTorch's Adam and SGD do; `"decoupled"`: taken off the weights.
-        momentum: float. Of SGD.
-        clip_norm: float or None. Largest norm of all gradients together; longer ones are shortened.
-        ema: float or None. Momentum of the moving average of the weights, which is then what is evaluated and saved.
-    """
-
-    name: Literal["adam", "sgd"] = "adam"
-    weight_decay: float = 0.0
-    decay: Literal["l2", "decoupled"] = "l2"
-    momentum: float = 0.9
-    clip_norm: float | None = None
-    ema: float | None = None
-
-
-@dataclass(frozen=True)
-class ScheduleRecipe:
-    """Learning rate, see `keras_ehrnet.training.schedules`.
-
-    Args:
-        kind: `"step"` or `"triangular"`.
-        rate: float. The highest learning rate.
-        boundaries: epochs at which it falls (step).
-        factor: float. By what (step).
-        warmup_epochs: float. Length of the warm-up (step).
-        warmup_rate: float. Where the warm-up starts (step).
-        final_rate: float or None. Peak of the last cycle (triangular).
-        cycle_epochs: float. Length of a cycle (triangular).
-        divisor: float. How far below its peak a cycle starts and ends (triangular).
-    """
-
-    kind: Literal["step", "triangular"] = "step"
-    rate: float = 1e-3
-    boundaries: tuple[float, ...] = ()
-    factor: float = 0.1
-    warmup_epochs: float = 0.0
-    warmup_rate: float = 1e-4
-    final_rate: float | None = None
-    cycle_epochs: float = 3.0
-    divisor: float = 3000.0
-
-
-@dataclass(frozen=True)
-class TrainingRecipe:
-    """How long, how much at a time, on what.
-
-    Args:
-        epochs: int.
-        batch_size: int. Examples per step, of all devices and hosts together.
-        steps_per_epoch: int or None. None: as many as show every example.
-        seed: int. Of weights, order, augmentation and dropout.
-        precision: what is computed in; weights are float32 in any case.
-        patience: int or None. Stop after so many evaluations in a row without a better score; None: never.
-        minutes: float or None. Stop after the first epoch at whose end so many minutes of this start are over; the
-            same command goes on later.
-        devices: int. How many of every host's devices to use: GPUs where there are any, else CPUs.
-        jit: bool or None. Whether to compile with XLA; None: as Keras decides.
-        workers: int or None. Threads (TensorFlow) or processes (JAX; 0: none) that make batches; None: one per core.
-    """
-
-    epochs: int = 300
-    batch_size: int = 16
-    steps_per_epoch: int | None = None
-    seed: int = 0
-    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
-    patience: int | None = None
-    minutes: float | None = None
-    devices: int = 1
-    jit: bool | None = None
-    workers: int | None = None
-
-
-@dataclass(frozen=True)
-class EvaluationRecipe:
-    """How often and how to evaluate.
-
-    Args:
-        every: int. Epochs between evaluations; the last epoch is always evaluated. 0: never.
-        limit: int or None. Only the first so many images.
-        flip: bool. Whether to average with mirrored images.
-        pictures: int. Images in `predictions.png` and `targets.png`; 0: none.
-    """
-
-    every: int = 10
-    limit: int | None = None
-    flip: bool = False
-    pictures: int = 8
-
-
-@dataclass(frozen=True)
-class OutputRecipe:
-    """What is written.
-
-    Args:
-        folder: str or None. Where to; None: `runs/` and the name of the recipe.
-        keep: int. Checkpoints to keep, the newest.
-        steps: bool. Whether to write the running mean of the loss after every step to `steps.csv`.
-        tensorboard: bool. Whether to write logs for TensorBoard.
-    """
-
-    folder: str | None = None
-    keep: int = 1
-    steps: bool = False
-    tensorboard: bool = False
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=CHECKED)
 class Recipe:
     """A whole training.
 
@@ -311,50 +101,26 @@ class Recipe:
             hint = suggestion(self.data.augmentation, AUGMENTATIONS)
             raise ValueError(f"data.augmentation is not known. {hint} Received: {self.data.augmentation!r}")
         self._check_numbers()
-        self._check_schedule()
         self._check_names()
 
     def _check_task(self) -> None:
-        classifies = self.data.kind in CLASSIFIED
-        if classifies != self.is_classifier:
-            fitting = CLASSIFIED if self.is_classifier else tuple(kind for kind in _KINDS if kind not in CLASSIFIED)
+        if self.kind.is_classified != self.is_classifier:
+            fitting = [name for name, kind in KINDS.items() if kind.is_classified == self.is_classifier]
             raise ValueError(
                 f"Data for {self.model.name!r} are of the kinds {', '.join(map(repr, fitting))}. "
                 f"Received: data.kind={self.data.kind!r}"
             )
-        if classifies and self.loss != LossRecipe():
+        if self.is_classifier and self.loss != LossRecipe():
             raise ValueError(f"Classifiers have no keys of 'loss'. Received: {self.loss}")
 
     def _check_numbers(self) -> None:
-        flat = self.flat()
-        for key in _AT_LEAST_1:
-            if flat[key] is not None and flat[key] < 1:
-                raise ValueError(f"{key} must be at least 1. Received: {key}={flat[key]!r}")
-        for key in _POSITIVE:
-            if flat[key] is not None and not flat[key] > 0:
-                raise ValueError(f"{key} must be positive. Received: {key}={flat[key]!r}")
-        for key in _NOT_NEGATIVE:
-            if flat[key] is not None and not flat[key] >= 0:
-                raise ValueError(f"{key} must not be negative. Received: {key}={flat[key]!r}")
-        for key in _PARTS:
-            if flat[key] is not None and not 0 <= flat[key] < 1:
-                raise ValueError(f"{key} must be from 0 to below 1. Received: {key}={flat[key]!r}")
-        if min(self.input_size) < 1:
-            raise ValueError(f"model.input_size must be positive. Received: {self.input_size!r}")
+        boundaries = list(self.schedule.boundaries)
+        if boundaries != sorted(set(boundaries)):
+            raise ValueError(f"schedule.boundaries must rise. Received: {boundaries!r}")
         if self.training.batch_size % self.training.devices:
             raise ValueError(
                 "training.batch_size must be a multiple of training.devices. "
                 f"Received: {self.training.batch_size!r} and {self.training.devices!r}"
-            )
-
-    def _check_schedule(self) -> None:
-        boundaries = list(self.schedule.boundaries)
-        if boundaries != sorted(set(boundaries)):
-            raise ValueError(f"schedule.boundaries must rise. Received: {boundaries!r}")
-        if not all(epoch >= 0 and 0 < factor <= 1 for epoch, factor in self.loss.sigma_factors.items()):
-            raise ValueError(
-                "loss.sigma_factors are of epochs from 0, and at most 1. "
-                f"Received: loss.sigma_factors={self.loss.sigma_factors!r}"
             )
 
     def _check_names(self) -> None:
@@ -372,6 +138,11 @@ class Recipe:
             return variant(self.model.name)
         except ValueError as error:
             raise ValueError(f"model.name: {error}") from None
+
+    @property
+    def kind(self) -> Kind:
+        """What kind of data it trains on."""
+        return KINDS[self.data.kind]
 
     @property
     def is_classifier(self) -> bool:
@@ -392,10 +163,9 @@ class Recipe:
     @cached_property
     def data_skeleton(self) -> Skeleton:
         """The keypoints that the data are annotated with; synthetic people have those that they are asked for."""
-        if self.data.kind == "coco":
+        if self.kind.has_categories:
             return category_skeleton(self.data.annotations or "", self.data.category)
-        known = {"mpii": MPII_16, "lspet": LSP_14}.get(self.data.kind)
-        return known or (COCO_17 if self.model.skeleton is None else self.skeleton)
+        return self.kind.skeleton or (COCO_17 if self.model.skeleton is None else self.skeleton)
 
     @property
     def input_size(self) -> Size:
@@ -410,8 +180,8 @@ class Recipe:
     @property
     def augmentation(self) -> Augmentation:
         """The augmentation, with its changes."""
-        named = augmentation(self.data.augmentation)
-        return changed(named, self.data.augmentation_changes, "the recipe", "data.augmentation_changes")
+        values = dataclasses.asdict(augmentation(self.data.augmentation))
+        return checked(Augmentation, {**values, **self.data.augmentation_changes}, "", "data.augmentation_changes")
 
     @property
     def parts(self) -> tuple[tuple[DataRecipe, float], ...]:
@@ -466,46 +236,7 @@ def _part(kind: str, content: Any) -> tuple[DataRecipe, float]:
     if not 0 < content["share"] < 1:
         raise ValueError(f"{key}.share must be between 0 and 1. Received: {content['share']!r}")
     rest = {name: value for name, value in content.items() if name != "share"}
-    return changed(DataRecipe, {"kind": kind, **rest}, "the recipe", key), float(content["share"])
-
-
-_KINDS = typing.get_args(typing.get_type_hints(DataRecipe)["kind"])
-_AT_LEAST_1 = (
-    "model.classes",
-    "data.limit",
-    "data.max_people",
-    "data.synthetic.length",
-    "data.synthetic.evaluation_length",
-    "training.epochs",
-    "training.batch_size",
-    "training.steps_per_epoch",
-    "training.devices",
-    "training.patience",
-    "evaluation.limit",
-    "output.keep",
-)
-_POSITIVE = (
-    "loss.sigma",
-    "loss.limb_width",
-    "optimizer.clip_norm",
-    "training.minutes",
-    "schedule.rate",
-    "schedule.factor",
-    "schedule.warmup_rate",
-    "schedule.final_rate",
-    "schedule.cycle_epochs",
-    "schedule.divisor",
-)
-_NOT_NEGATIVE = (
-    "loss.tag_weight",
-    "optimizer.weight_decay",
-    "schedule.warmup_epochs",
-    "training.seed",
-    "training.workers",
-    "evaluation.every",
-    "evaluation.pictures",
-)
-_PARTS = ("data.validation_share", "model.drop_rate", "optimizer.momentum", "optimizer.ema")
+    return checked(DataRecipe, {"kind": kind, **rest}, "", key), float(content["share"])
 
 
 @reads(RecipeError)
@@ -533,7 +264,7 @@ def read(path: str | os.PathLike, overrides: Iterable[str] = ()) -> Recipe:
     content = {"name": path.stem, **read_layers(path, ())}
     content = _with(content, [override(change, Recipe) for change in changes])
     where = f"{path} with {' '.join(changes)}" if changes else str(path)
-    return changed(Recipe, content, where, "")
+    return checked(Recipe, content, where)
 
 
 def _with(content: dict[str, Any], changes: Iterable[dict[str, Any]]) -> dict[str, Any]:
@@ -545,6 +276,17 @@ def _with(content: dict[str, Any], changes: Iterable[dict[str, Any]]) -> dict[st
     if "annotations" in data and not any(key.startswith("evaluation_") for key in data):
         together = merged({"data": {"evaluation_annotations": None, "evaluation_images": None}}, together)
     return merged(content, together)
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of recipes, by which editors complete and check them.
+
+    Example:
+        >>> from keras_ehrnet import recipe
+        >>> recipe.schema()["$defs"]["TrainingRecipe"]["properties"]["batch_size"]["minimum"]
+        1
+    """
+    return TypeAdapter(Recipe).json_schema()
 
 
 def names() -> list[str]:
@@ -583,7 +325,7 @@ def from_dict(content: Mapping[str, Any], where: str = "the recipe") -> Recipe:
         Traceback (most recent call last):
         keras_ehrnet.support.errors.RecipeError: ...
     """
-    return changed(Recipe, content, where, "")
+    return checked(Recipe, content, where)
 
 
 def with_changes(recipe: Recipe | str | os.PathLike | Mapping[str, Any], changes: Mapping[str, Any]) -> Recipe:

@@ -10,11 +10,11 @@ import keras
 import numpy as np
 
 from keras_ehrnet import draw, evaluation
-from keras_ehrnet.data import read_coco, read_lspet, read_mpii, synthetic
+from keras_ehrnet.data import read_coco, synthetic
 from keras_ehrnet.data.annotations import Dataset
 from keras_ehrnet.data.classification import LabelledExamples
 from keras_ehrnet.prediction import PosePredictor
-from keras_ehrnet.skeletons import COCO_17, MPII_16
+from keras_ehrnet.skeletons import COCO_17
 from keras_ehrnet.support.files import write_file
 from keras_ehrnet.training.examples import needed, read_labelled, synthetic_scenes
 from keras_ehrnet.training.pictures import predictions_picture
@@ -48,11 +48,11 @@ def check_data(recipe: Recipe) -> None:
         _require_coco_joints(recipe)
     else:
         dataset = _evaluated(recipe)
-        needed = {"coco": dataset.skeleton, "mpii": MPII_16}.get(data.kind)
-        if needed is not None and not recipe.skeleton.same_joints(needed):
+        # PCK is of the joints that both have.
+        if recipe.kind.metric != "pck" and not recipe.skeleton.same_joints(dataset.skeleton):
             raise ValueError(
                 f"data.evaluation_annotations must have the joints of the model, {plain(recipe.skeleton.joint_names)}. "
-                f"Received: {data.evaluation_annotations} with {plain(needed.joint_names)}"
+                f"Received: {data.evaluation_annotations} with {plain(dataset.skeleton.joint_names)}"
             )
         if not dataset.with_people().samples:
             raise ValueError(f"There is nobody to evaluate on. Received: {data.evaluation_annotations}")
@@ -60,12 +60,12 @@ def check_data(recipe: Recipe) -> None:
 
 def _evaluated(recipe: Recipe) -> Dataset:
     """The evaluation data of a pose recipe."""
-    annotations, images = needed(recipe, "evaluation_annotations"), recipe.data.evaluation_images
-    if recipe.data.kind == "mpii":
-        return read_mpii(annotations, images, skip_missing=True)
-    if recipe.data.kind == "lspet":
-        return read_lspet(annotations, images)
-    return read_coco(annotations, images, category=recipe.data.category)
+    return recipe.kind.read(
+        needed(recipe, "evaluation_annotations"),
+        recipe.data.evaluation_images,
+        category=recipe.data.category,
+        skip_missing=recipe.data.skip_missing,
+    )
 
 
 def _require_coco_joints(recipe: Recipe) -> None:
@@ -97,7 +97,7 @@ def evaluator(recipe: Recipe, network: keras.Model) -> Callable[[], Figures] | N
         images = recipe.data.evaluation_images
 
     def evaluate() -> Figures:
-        figures = _SCORES[kind](predictor, images, annotations, recipe)
+        figures = _SCORES[recipe.kind.metric](predictor, images, annotations, recipe)
         if recipe.evaluation.pictures:
             dataset = read_coco(str(annotations), images) if kind == "synthetic" else _evaluated(recipe)
             picture = predictions_picture(predictor, dataset.with_people().samples[: recipe.evaluation.pictures])
@@ -107,13 +107,9 @@ def evaluator(recipe: Recipe, network: keras.Model) -> Callable[[], Figures] | N
     return evaluate
 
 
-_CROPS = {"folders": 0.875, "cifar100": 1.0}
-"""Part of the short side of the square that a classifier is scored on: the usual one of ImageNet, all of CIFAR's."""
-
-
 def _classification(recipe: Recipe, network: keras.Model) -> Callable[[], Figures]:
     dataset = read_labelled(recipe, str(recipe.data.evaluation_images), "test").limited(recipe.evaluation.limit)
-    examples = LabelledExamples(dataset, recipe.input_size, crop=_CROPS[recipe.data.kind])
+    examples = LabelledExamples(dataset, recipe.input_size, crop=recipe.kind.crop)
     return partial(top_accuracy, network, examples, recipe.training.batch_size, recipe.evaluation.flip)
 
 
@@ -166,4 +162,4 @@ def _shares(scores: Any) -> Figures:
     return {f"{scores.name.lower()}@{threshold:g}": float(mean) for threshold, mean in shares}
 
 
-_SCORES = {"coco": _coco_scores, "synthetic": _coco_scores, "mpii": _mpii_scores, "lspet": _lspet_scores}
+_SCORES = {"ap": _coco_scores, "pckh": _mpii_scores, "pck": _lspet_scores}

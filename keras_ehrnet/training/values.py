@@ -1,4 +1,4 @@
-"""Values of recipes: read from YAML files that stand on each other, and checked against dataclasses."""
+"""Values of recipes: what they may be, and YAML files that stand on each other."""
 
 from __future__ import annotations
 
@@ -7,12 +7,37 @@ import types
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
+from pydantic import BeforeValidator, ConfigDict, Field, Strict, TypeAdapter, ValidationError
 
 from keras_ehrnet.support.errors import RecipeError, reason
 from keras_ehrnet.support.messages import suggestion
+
+T = TypeVar("T")
+
+CHECKED = ConfigDict(extra="forbid")
+"""Of every section: what it does not know is a mistake."""
+
+
+def _no_bool(value: Any) -> Any:
+    """YAML's yes and no are no numbers, though Python takes them for some."""
+    if isinstance(value, bool):
+        raise ValueError
+    return value
+
+
+_NUMBER = BeforeValidator(_no_bool)
+# Of what is not in bounds the text tells what they are.
+Flag = Annotated[bool, Strict()]
+Number = Annotated[float, Field(allow_inf_nan=False), _NUMBER]
+Count = Annotated[int, Field(ge=1), _NUMBER, "at least 1"]
+Whole = Annotated[int, Field(ge=0), _NUMBER, "at least 0"]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), _NUMBER, "positive and finite"]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), _NUMBER, "at least 0"]
+Part = Annotated[float, Field(ge=0, lt=1), _NUMBER, "from 0 to below 1"]
+Factor = Annotated[float, Field(gt=0, le=1), _NUMBER, "above 0 and at most 1"]
 
 _BASE = "base"
 _MOST_VALUES = 100_000
@@ -109,96 +134,106 @@ def _nearest_key(key: str, keys: list[str]) -> str:
 
 def keys_of(kind: Any, prefix: str = "") -> Iterable[str]:
     """Full names of all keys of a dataclass, those of its parts included."""
-    for name, hint in typing.get_type_hints(kind).items():
+    for name, hint in get_type_hints(kind).items():
         if dataclasses.is_dataclass(hint):
             yield from keys_of(hint, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}"
 
 
-def changed(target: Any, content: Any, where: str, prefix: str) -> Any:
-    """A dataclass, given as type or as value to start from, with the values of `content`, all of them checked."""
-    kind = target if isinstance(target, type) else type(target)
+def checked(kind: type[T], content: Any, where: str, prefix: str = "") -> T:
+    """A dataclass with the values of `content`, all of them checked.
+
+    Args:
+        kind: dataclass whose annotations say what values may be.
+        content: mapping of its keys to values.
+        where: str. What it was read from, for messages; empty where whoever calls says it.
+        prefix: str. Full name of the section that it is, likewise; empty for a whole recipe.
+
+    Raises:
+        RecipeError: naming the key that is unknown, or has a wrong value.
+    """
     if not isinstance(content, Mapping):
-        raise RecipeError(f"{where}: {prefix or 'a recipe'} must hold named values. Received: {content!r}")
-    hints = typing.get_type_hints(kind)
-    names = [entry.name for entry in dataclasses.fields(kind)]
-    values = {}
+        raise RecipeError(f"{_at(where)}{prefix or 'a recipe'} must hold named values. Received: {content!r}")
+    _refuse_unknown(kind, content, where, prefix)
+    try:
+        return TypeAdapter(kind).validate_python(dict(content))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        told = str(first.get("ctx", {}).get("error", "")) or _mistake(kind, content, prefix, first["loc"])
+        raise RecipeError(_at(where) + told) from error
+
+
+def _at(where: str) -> str:
+    return f"{where}: " if where else ""
+
+
+def _refuse_unknown(kind: type, content: Mapping[str, Any], where: str, prefix: str) -> None:
+    hints = get_type_hints(kind)
     for key, value in content.items():
         full = f"{prefix}.{key}" if prefix else str(key)
-        if key not in names:
-            raise RecipeError(f"{where}: there is no key {full!r}. {suggestion(key, names)} Received: {value!r}")
-        values[key] = _value(value, hints[key], where, full)
-    try:
-        return kind(**values) if isinstance(target, type) else dataclasses.replace(target, **values)
-    except ValueError as error:
-        if str(error).startswith(f"{where}: "):
-            raise
-        raise RecipeError(f"{where}: {error}") from error
+        if key not in hints:
+            raise RecipeError(
+                f"{_at(where)}there is no key {full!r}. {suggestion(str(key), hints)} Received: {value!r}"
+            )
+        if dataclasses.is_dataclass(hints[key]) and isinstance(value, Mapping):
+            _refuse_unknown(hints[key], value, where, full)
 
 
-def _value(value: Any, hint: Any, where: str, key: str) -> Any:
-    if dataclasses.is_dataclass(hint):
-        return changed(hint, value, where, key)
-    try:
-        return _converted(value, hint)
-    except (TypeError, ValueError, OverflowError):
-        raise RecipeError(f"{where}: {key} must be {_described(hint)}. Received: {value!r}") from None
-
-
-def _converted(value: Any, hint: Any) -> Any:
-    """The value as the hinted type, TypeError or ValueError if it is not one; YAML's numbers, lists and maps are."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if hint is Any:
-        return value
-    if origin in (types.UnionType, typing.Union):
-        return None if value is None else _converted(value, arguments[0])
-    if origin is Literal:
-        if value not in arguments:
-            raise ValueError
-        return value
-    if origin is tuple:
-        return _converted_tuple(value, arguments)
-    if origin is dict:
-        return {_converted(key, arguments[0]): _converted(item, arguments[1]) for key, item in _map(value).items()}
-    if hint is float and not isinstance(value, bool):
-        return float(value)  # YAML takes 1e-3, without a point, for a text.
-    if hint is int and isinstance(value, str):
-        return int(value)
-    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        raise TypeError
-    return value
-
-
-def _converted_tuple(value: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    if not isinstance(value, (list, tuple)):
-        raise TypeError
-    if arguments[-1] is Ellipsis:
-        return tuple(_converted(item, arguments[0]) for item in value)
-    return tuple(_converted(item, kind) for item, kind in zip(value, arguments, strict=True))
-
-
-def _map(value: Any) -> Mapping:
-    if not isinstance(value, Mapping):
-        raise TypeError
-    return value
+def _mistake(kind: Any, content: Any, prefix: str, place: tuple[int | str, ...]) -> str:
+    """A sentence on the value at a place; of a list or a map on the whole of it."""
+    hint, keys = kind, [prefix] if prefix else []
+    for part in place:
+        if not dataclasses.is_dataclass(hint):
+            break
+        hint, content = get_type_hints(hint, include_extras=True)[str(part)], content[str(part)]
+        keys.append(str(part))
+    wanted = "hold named values" if dataclasses.is_dataclass(hint) else f"be {_described(hint, content)}"
+    return f"{'.'.join(keys)} must {wanted}. Received: {content!r}"
 
 
 _DESCRIPTIONS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
 
-def _described(hint: Any) -> str:
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+def _described(hint: Any, value: Any = None) -> str:
+    """What a value of a type may be: its bounds where the value is a number, else the type."""
+    origin, arguments = get_origin(hint), get_args(hint)
     if origin in (types.UnionType, typing.Union):
-        return f"{_described(arguments[0])} or null"
+        kinds = (_described(kind) for kind in arguments if kind is not types.NoneType)
+        return _bounds(arguments[0], value) or f"{', '.join(kinds)} or null"
+    if origin is Annotated:
+        return _bounds(hint, value) or _described(arguments[0])
     if origin is Literal:
         return f"one of {', '.join(map(repr, arguments))}"
     if origin is tuple:
         many = "any number" if arguments[-1] is Ellipsis else str(len(arguments))
-        return f"a list of {many}, each {_described(arguments[0])}"
+        return f"a list of {many}, each {allowed(arguments[0])}"
     if origin is dict:
-        return "a map"
+        return f"a map of {allowed(arguments[0])} to {allowed(arguments[1])}"
     return _DESCRIPTIONS.get(hint, "a value")
+
+
+def _bounds(hint: Any, value: Any) -> str | None:
+    """What the bounds of a number are, where the value is one of its kind."""
+    if get_origin(hint) is not Annotated or isinstance(value, bool):
+        return None
+    fits = isinstance(value, int) or (isinstance(value, float) and hint.__origin__ is float)
+    return next((text for text in hint.__metadata__ if isinstance(text, str)), None) if fits else None
+
+
+def allowed(hint: Any) -> str:
+    """What values of a type may be, bounds included, in words.
+
+    Example:
+        >>> from keras_ehrnet.training.values import Count, allowed
+        >>> allowed(Count | None)
+        'a whole number (at least 1) or null'
+    """
+    if get_origin(hint) in (types.UnionType, typing.Union):
+        kinds = [allowed(kind) for kind in get_args(hint) if kind is not types.NoneType]
+        return f"{', '.join(kinds)} or null"
+    bounds = _bounds(hint, 0)
+    return f"{_described(hint)} ({bounds})" if bounds else _described(hint)
 
 
 def plain(value: Any) -> Any:
