@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from keras_ehrnet.models.profile import profile as profile
     from keras_ehrnet.poses import Poses as Poses
     from keras_ehrnet.prediction import PosePredictor as PosePredictor
+    from keras_ehrnet.prediction import frames as frames
     from keras_ehrnet.skeletons import Skeleton as Skeleton
     from keras_ehrnet.support.errors import KerasEhrnetError as KerasEhrnetError
     from keras_ehrnet.training import recipe as recipe
@@ -53,6 +54,7 @@ _PUBLIC: dict[str, tuple[str, str | None]] = {
     "draw": ("keras_ehrnet.draw", None),
     "evaluation": ("keras_ehrnet.evaluation", None),
     "export": ("keras_ehrnet.export", None),
+    "frames": ("keras_ehrnet.prediction", "frames"),
     "losses": ("keras_ehrnet.losses", None),
     "models": ("keras_ehrnet.models", None),
     "runtime": ("keras_ehrnet.runtime", None),

@@ -232,7 +232,7 @@ def test_similarity_falls_with_distance():
 
 
 def test_identities_survive_a_change_of_order_and_a_short_absence():
-    tracker = Tracker(patience=2)
+    tracker = Tracker(patience=0.1, rate=25)
     first, second = person(seed=1), person((300, 0), seed=2)
     assert tracker(together(first, second)).ids.tolist() == [1, 2]
     assert tracker(together(second.resized((1, 1), (2, 1)), first)).ids.tolist() == [2, 1]
@@ -241,6 +241,46 @@ def test_identities_survive_a_change_of_order_and_a_short_absence():
     for _ in range(3):
         tracker(ke.Poses.empty(first.skeleton))
     assert tracker(first).ids.tolist() == [3]
+
+
+def test_patience_is_told_in_seconds():
+    tracker, somebody, nobody = Tracker(), person(), ke.Poses.empty(ke.skeletons.COCO_17)
+    assert tracker(somebody, 0.0).ids.tolist() == [1]
+    # One frame a second: nobody was missed in between.
+    assert tracker(somebody, 1.0).ids.tolist() == [1]
+    tracker(nobody, 2.0)
+    assert tracker(somebody, 3.0).ids.tolist() == [2]
+
+
+@pytest.mark.parametrize(("away", "identity"), [(0, 1), (300, 3)], ids=["covered", "to be seen"])
+def test_who_is_covered_is_waited_for(away, identity):
+    """The other person, number 2, stands in the way, or at the side."""
+    behind, other = person(), person((away, 0), seed=3)
+    tracker = Tracker(patience=0.1)
+    assert tracker(together(behind, other)).ids.tolist() == [1, 2]
+    for _ in range(10):
+        tracker(other)
+    assert tracker(together(behind, other)).ids.tolist() == [identity, 2]
+
+
+def test_people_who_cross_keep_their_identities():
+    """The farther one is hidden by the nearer one for 0.4 seconds."""
+    tracker = Tracker()
+    for frame in range(60):
+        right, left = person((5 * frame, 0)), person((300 - 5 * frame, 10), seed=1)
+        both = not 25 <= frame < 35
+        ids = tracker(together(right, left) if both else right).ids.tolist()
+        assert ids == ([1, 2] if both else [1]), frame
+
+
+def dressed(color: tuple[int, int, int]) -> np.ndarray:
+    return np.full((100, 100, 3), color, np.uint8)
+
+
+def test_clothes_tell_people_apart():
+    somebody, red, blue = person(), dressed((200, 40, 40)), dressed((40, 60, 180))
+    tracker = Tracker()
+    assert [tracker(somebody, image=image).ids.tolist() for image in (red, red, blue, blue)] == [[1], [1], [2], [2]]
 
 
 def test_one_euro_filter_calms_noise_and_follows_motion():

@@ -115,16 +115,18 @@ def walk() -> dict:
     """People who walk, cross, hide and return, and who they are in every frame."""
     random = np.random.default_rng(5)
     figures = random.uniform(0, 100, (4, 17, 2))
-    starts, steps = random.uniform(0, 300, (4, 1, 2)), random.uniform(-12, 12, (4, 1, 2))
-    tracker, frames = Tracker(patience=3), []
-    for time in range(40):
-        order = random.permutation(4)[: random.integers(0, 5)]
-        xy = (figures + starts + steps * time)[order] + random.normal(0, 3, (len(order), 17, 2))
+    starts, steps = random.uniform(0, 300, (4, 1, 2)), random.uniform(-8, 8, (4, 1, 2))
+    tracker, frames, seconds = Tracker(), [], 0.0
+    for time in range(80):
+        seconds += random.uniform(0.02, 0.06)
+        # Now everybody is found, now nobody for a while, and else some.
+        order = random.permutation(4)[: (4, 4, 0, random.integers(0, 5))[time // 10 % 4]]
+        xy = (figures + starts + steps * (time - 40))[order] + random.normal(0, 3, (len(order), 17, 2))
         scores = random.uniform(0, 1, (len(order), 17, 1))
         keypoints = np.concatenate([xy, np.where(scores < 0.2, 0, scores)], axis=-1)
-        found = tracker(Poses(keypoints, keypoints[..., 2].mean(axis=1), COCO_17))
-        frames.append({**listed(found), "ids": found.ids.tolist()})
-    return {"sigmas": list(COCO_17.sigmas or ()), "patience": 3, "frames": frames}
+        found = tracker(Poses(keypoints, keypoints[..., 2].mean(axis=1), COCO_17), seconds)
+        frames.append({**listed(found), "seconds": seconds, "ids": found.ids.tolist()})
+    return {"sigmas": list(COCO_17.sigmas or ()), "frames": frames}
 
 
 def inference(model: Path) -> dict:

@@ -17,7 +17,8 @@ trap 'rm -rf "$build"' EXIT
 "$python" goldens.py "$build/goldens"
 libraries=$jars/com.android.json.jar:$jars/junit4.jar:$jars/hamcrest.jar:$jars/jna.jar
 source=app/src/main/java/kerasehrnet
-kotlinc -nowarn -cp "$libraries" "$source/Poses.kt" "$source/Assignment.kt" app/src/test/java -d "$build/classes"
+kotlinc -nowarn -cp "$libraries" "$source/Poses.kt" "$source/Assignment.kt" "$source/Tracker.kt" app/src/test/java \
+  -d "$build/classes"
 litert=$("$python" -c 'import ai_edge_litert, pathlib; print(pathlib.Path(ai_edge_litert.__file__).with_name("libLiteRt.so"))')
 java -Dgoldens="$build/goldens" -Dlitert="$litert" -cp "$build/classes:$libraries:$jars/kotlin-stdlib.jar" \
   org.junit.runner.JUnitCore kerasehrnet.PosesTest kerasehrnet.InferenceTest

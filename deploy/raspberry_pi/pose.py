@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from keras_ehrnet import PosePredictor, runtime
-from keras_ehrnet.prediction.video import is_video
+from keras_ehrnet.prediction import is_video
 from keras_ehrnet.support.files import write_file
 from keras_ehrnet.support.terminal import run
 

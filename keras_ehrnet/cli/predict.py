@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 
@@ -33,7 +34,12 @@ if TYPE_CHECKING:
 
 
 def predict(
-    source: Annotated[str, typer.Argument(help="Image, folder, pattern, video file, or number of a camera.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="Image, video, folder or pattern of them, number of a camera, address of a stream, pipeline."
+        ),
+    ],
     model: Annotated[
         str | None,
         typer.Option("--model", "-m", help="Model by name, or a .keras, .tflite or .onnx file; default: own weights."),
@@ -55,17 +61,18 @@ def predict(
     max_frames: Annotated[
         int | None, typer.Option("--max-frames", min=1, help="Video: stop after so many frames.")
     ] = None,
+    patience: Annotated[
+        float, typer.Option("--patience", min=0, help="Stream that broke: seconds to try it again.")
+    ] = 60.0,
     input_size: Annotated[str | None, typer.Option("--input-size", help="height,width for models of any size.")] = None,
     csv: Annotated[bool, typer.Option("--csv", help="Write a CSV table beside the JSON.")] = False,
 ) -> None:
     """Find people: writes pictures and JSON, prints a table."""
     from keras_ehrnet import prediction, runtime
-    from keras_ehrnet.images import list_images
 
-    is_video = prediction.is_video(source)
-    if is_video and csv:
+    paths, videos = _listed(source)
+    if videos and csv:
         raise ValueError("--csv is for images; a video's points are written as a line of JSON per frame.")
-    paths = [] if is_video else list_images(source)
     size = size_of(input_size)
     _refuse_overwriting(paths, output)
     make_folder(output)
@@ -79,19 +86,38 @@ def predict(
     predictor = prediction.PosePredictor(
         network,
         refine=runtime.load(refine) if refine else None,
-        protocol=protocol.value if protocol else "fast" if is_video else "paper",
+        protocol=protocol.value if protocol else "fast" if videos else "paper",
         flip=flip,
         scales=numbers(scales, "--scales"),
         multi_person=multi_person,
-        smooth=smooth and (blurs or not is_video),
+        smooth=smooth and (blurs or not videos),
         max_people=max_people,
         min_score=min_score,
     )
-    if is_video:
+    if videos:
         options = {"smooth": smooth, "track": track, "threshold": threshold, "max_frames": max_frames}
-        _predict_video(predictor, source, output, options)
+        _predict_videos(predictor, videos, output, {**options, "patience": patience})
     else:
         _predict_images(predictor, paths, output, threshold, csv)
+
+
+def _listed(source: str) -> tuple[list[Path], list[str]]:
+    """Images, or else videos."""
+    from keras_ehrnet.images import list_images
+    from keras_ehrnet.prediction import is_video, list_videos
+
+    if is_video(source):
+        return [], [source]
+    videos = list_videos(source)
+    try:
+        paths = [path for path in list_images(source) if path not in videos]
+    except FileNotFoundError:
+        paths = []
+        if not videos:
+            raise
+    if paths and videos:
+        complain(f"Only the images are looked at; name videos by a pattern of their own. Received: {videos[0]}")
+    return paths, [] if paths else [str(video) for video in videos]
 
 
 def _predict_images(
@@ -153,11 +179,38 @@ def _refuse_overwriting(paths: Sequence[Path], output: Path) -> None:
             raise ValueError(f"The picture would overwrite {target}: choose another folder with --output.")
 
 
-def _predict_video(predictor: PosePredictor, source: str, output: Path, options: dict[str, Any]) -> None:
-    from keras_ehrnet.prediction import is_camera
+def _predict_videos(predictor: PosePredictor, sources: Sequence[str], output: Path, options: dict[str, Any]) -> None:
+    from keras_ehrnet.prediction import VideoError
 
-    name = f"camera-{source}" if is_camera(source) else Path(source).stem
-    picture, lines = output / f"{name}.mp4", output / f"{name}.jsonl"
+    problems = failed = 0
+    for source, name in zip(sources, _output_names([_named(source) for source in sources]), strict=True):
+        try:
+            problems += not _predict_video(predictor, source, output / f"{name}.mp4", options)
+        except VideoError as error:
+            if len(sources) == 1:
+                raise
+            complain(f"Skipped {source}: {error}")
+            failed += 1
+    if problems or failed:
+        raise typer.Exit(FAILED if failed == len(sources) else 1)
+
+
+def _named(source: str) -> Path:
+    """What the results of a video, a camera or a stream are called."""
+    from keras_ehrnet.prediction import is_address, is_camera, is_pipeline
+
+    if is_camera(source):
+        return Path(f"camera-{source}")
+    if is_pipeline(source):
+        return Path("pipeline")
+    # Of an address its host, and nothing of what follows, which may hold a password.
+    host = str(urlsplit(source).hostname).replace(".", "-").replace(":", "-")
+    return Path(f"stream-{host}") if is_address(source) else Path(source)
+
+
+def _predict_video(predictor: PosePredictor, source: str, picture: Path, options: dict[str, Any]) -> bool:
+    """Writes the results of one video; gives whether it was whole."""
+    lines = picture.with_suffix(".jsonl")
     report = predictor.video(source, output=picture, poses=lines, **options)
     console = make_console()
     console.print(
@@ -168,7 +221,7 @@ def _predict_video(predictor: PosePredictor, source: str, output: Path, options:
     console.print(f"Points: {lines} (a line of JSON per frame)", soft_wrap=True)
     if report.problem:
         complain(report.problem)
-        raise typer.Exit(1)
+    return report.problem is None
 
 
 def _print_poses(console: Console, poses: Poses) -> None:

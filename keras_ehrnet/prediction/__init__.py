@@ -1,7 +1,21 @@
-"""From images, folders, videos and cameras to people."""
+"""From images, folders, videos, cameras and streams to people."""
 
 from keras_ehrnet.prediction.pipeline import Settings
 from keras_ehrnet.prediction.predictor import FileResult, PosePredictor
-from keras_ehrnet.prediction.video import VideoError, VideoReport, is_camera, is_video
+from keras_ehrnet.prediction.sources import Frame, frames, is_address, is_camera, is_pipeline, is_video, list_videos
+from keras_ehrnet.prediction.video import VideoError, VideoReport
 
-__all__ = ["FileResult", "PosePredictor", "Settings", "VideoError", "VideoReport", "is_camera", "is_video"]
+__all__ = [
+    "FileResult",
+    "Frame",
+    "PosePredictor",
+    "Settings",
+    "VideoError",
+    "VideoReport",
+    "frames",
+    "is_address",
+    "is_camera",
+    "is_pipeline",
+    "is_video",
+    "list_videos",
+]

@@ -15,7 +15,8 @@ from keras_ehrnet import runtime
 from keras_ehrnet.images import ImageError, ImageSource, is_one_image, list_images, read_image
 from keras_ehrnet.poses import Poses
 from keras_ehrnet.prediction.pipeline import Settings, check_refining, check_settings, estimate
-from keras_ehrnet.prediction.video import VideoReport, is_video, process
+from keras_ehrnet.prediction.sources import PATIENCE, is_video
+from keras_ehrnet.prediction.video import VideoReport, process
 from keras_ehrnet.runtime.network import Network
 from keras_ehrnet.skeletons import Skeleton
 from keras_ehrnet.support.messages import suggests_keywords, warn
@@ -244,11 +245,13 @@ class PosePredictor:
         max_frames: int | None = None,
         on_frame: Callable[[int, np.ndarray, Poses], None] | None = None,
         progress: bool = True,
+        patience: float = PATIENCE,
     ) -> VideoReport:
         """People in every frame of a video.
 
         Args:
-            source: path of a video file, or number of a camera.
+            source: path of a video file, number of a camera, address of a stream (`rtsp://`, `http://` ...) or
+                GStreamer pipeline.
             output: path or None. Where to write the video with people drawn in it.
             poses: path or None. Where to write the people: a line of JSON per frame.
             smooth: bool. Whether to smooth coordinates over time; tracks too.
@@ -257,6 +260,7 @@ class PosePredictor:
             max_frames: int or None. Stop after so many frames.
             on_frame: callable or None. Called with frame number, RGB frame and `Poses`.
             progress: bool. Whether to show a progress bar.
+            patience: float. Seconds for which a stream that broke is opened again; 0: not at all.
 
         Returns:
             `VideoReport`; more of it stands at `keras_ehrnet.prediction.video.process`.
@@ -277,6 +281,7 @@ class PosePredictor:
             on_frame=on_frame,
             progress=progress,
             refine=self.refine,
+            patience=patience,
         )
 
     def __repr__(self) -> str:

@@ -7,15 +7,23 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from keras_ehrnet.decode.assignment import assign
 from keras_ehrnet.poses import Poses
+from keras_ehrnet.prediction.colors import blended, color_difference, limb_colors
+
+_NEW = 0.3  # How much the newest frame counts for speed and colors.
+_DOUBT = 2.0
+_COLOR = 0.5
+_IMPOSSIBLE = 1e3
 
 
-def similarity(first: Poses, second: Poses) -> np.ndarray:
+def similarity(first: Poses, second: Poses, reach: float = 1.0) -> np.ndarray:
     """Object keypoint similarity (OKS) between all persons of two results, over the joints that both have.
 
     Args:
         first: `Poses` with N persons.
         second: `Poses` with M persons, of the same skeleton.
+        reach: float. How many times as far apart joints may be.
 
     Returns:
         Float array of shape `(N, M)`, in [0, 1]; 0 where two persons share no joint.
@@ -32,19 +40,52 @@ def similarity(first: Poses, second: Poses) -> np.ndarray:
     distances = np.square(first.xy[:, None] - second.xy[None]).sum(axis=-1)
     sides = first.boxes()[:, 2:] - first.boxes()[:, :2]
     # COCO takes the area of the person's outline, which is roughly half of its box.
-    areas = np.maximum(0.5 * sides.prod(axis=1), 1.0)[:, None, None]
+    areas = np.maximum(0.5 * sides.prod(axis=1), 1.0)[:, None, None] * reach**2
     shared = (first.confidence > 0)[:, None] & (second.confidence > 0)[None]
     likeness = np.exp(-distances / (2 * areas * np.square(2 * sigmas))) * shared
     return likeness.sum(axis=-1) / np.maximum(shared.sum(axis=-1), 1)
 
 
 @dataclass
+class _Track:
+    """Somebody who is followed."""
+
+    identity: int
+    person: Poses
+    seconds: float  # When last seen.
+    colors: np.ndarray | None
+    velocity: np.ndarray = field(default_factory=lambda: np.zeros(2))  # Pixels per second.
+    missing: float = 0.0  # Seconds not seen, though nobody was in the way.
+
+    def at(self, seconds: float) -> Poses:
+        """Where somebody is who goes on as before."""
+        x, y = self.velocity * (seconds - self.seconds)
+        return self.person.resized((1, 1), (float(x), float(y)))
+
+    def seen(self, person: Poses, seconds: float, colors: np.ndarray | None) -> None:
+        shared = (self.person.confidence[0] > 0) & (person.confidence[0] > 0)
+        if seconds > self.seconds and shared.any():
+            step = np.median((person.xy - self.person.xy)[0, shared], axis=0) / (seconds - self.seconds)
+            self.velocity = self.velocity + _NEW * (step - self.velocity)
+        if colors is not None:
+            self.colors = colors if self.colors is None else blended(self.colors, colors, _NEW)
+        self.person, self.seconds, self.missing = person, seconds, 0.0
+
+
+@dataclass
 class Tracker:
     """Gives persons the same identity over the frames of a video.
 
+    Who is where somebody is expected, and looks like them, is them. An identity ends when they are not seen though
+    nobody stands before them: it is not given to whoever is in that place later. The defaults are measured, see the
+    documentation's page on video; `training/benchmark_tracking.py` measures them again.
+
     Args:
-        min_similarity: float. Persons less alike than this are not the same.
-        patience: int. Frames after which a person who is not seen is forgotten.
+        min_similarity: float. Persons less alike than this (OKS, with where they are expected) are not the same.
+        max_color_difference: float. Nor are those whose clothes differ more than this, in units of L*a*b*.
+        patience: float. Seconds after which somebody is forgotten who is not seen though nobody is in the way.
+        patience_covered: float. Seconds after which somebody is forgotten who is not seen for any reason.
+        rate: float. Frames per second of a video whose frames come without times.
 
     Example:
         >>> import numpy as np
@@ -57,34 +98,77 @@ class Tracker:
     """
 
     min_similarity: float = 0.3
-    patience: int = 30
-    _known: list[tuple[int, int, Poses]] = field(default_factory=list)  # identity, frame last seen, person
-    _frame: int = 0
-    _next_id: int = 1
+    max_color_difference: float = 12.0
+    patience: float = 0.4
+    patience_covered: float = 2.0
+    rate: float = 25.0
+    _tracks: list[_Track] = field(default_factory=list)
+    _seconds: float | None = None
+    _newest: int = 0
 
-    def __call__(self, poses: Poses) -> Poses:
-        """The same people with `ids`, taken from those of earlier frames, the most alike first."""
-        self._frame += 1
-        self._known = [known for known in self._known if self._frame - known[1] <= self.patience]
-        ids = self._matched(poses)
-        for index in np.flatnonzero(ids == 0):
-            ids[index] = self._next_id
-            self._next_id += 1
-        seen = set(ids.tolist())
-        self._known = [known for known in self._known if known[0] not in seen]
-        self._known += [(int(ids[index]), self._frame, poses[index]) for index in range(len(poses))]
-        return replace(poses, ids=ids)
+    def __call__(self, poses: Poses, seconds: float | None = None, image: np.ndarray | None = None) -> Poses:
+        """The same people with `ids`, taken from those of earlier frames.
 
-    def _matched(self, poses: Poses) -> np.ndarray:
-        ids = np.zeros(len(poses), int)
-        if not self._known or not len(poses):
-            return ids
-        alike = np.concatenate([similarity(known, poses) for _, _, known in self._known])
-        while alike.max() >= self.min_similarity:
-            row, column = np.unravel_index(alike.argmax(), alike.shape)
-            ids[column] = self._known[row][0]
-            alike[row, :] = alike[:, column] = -1
-        return ids
+        Args:
+            poses: `Poses` of the next frame.
+            seconds: float, or None. Time of the frame; None: one frame later than the last.
+            image: uint8 RGB array of shape `(H, W, 3)`, or None. The frame, to tell people by their clothes as well.
+
+        Returns:
+            `Poses`.
+        """
+        last = self._seconds
+        now = seconds if seconds is not None else 0.0 if last is None else last + 1 / self.rate
+        passed, self._seconds = 0.0 if last is None else max(now - last, 0.0), now
+        colors = None if image is None else limb_colors(image, poses)
+        expected = [track.at(now) for track in self._tracks]
+        found = self._matched(expected, poses, colors, now)
+        followed = {}
+        for index, person in enumerate(poses):
+            look = None if colors is None else colors[index]
+            if index in found:
+                found[index].seen(person, now, look)
+            else:
+                self._newest += 1
+                found[index] = _Track(self._newest, person, now, look)
+            followed[index] = found[index]
+        present = {track.identity for track in found.values()}
+        boxes = poses.boxes()
+        kept = []
+        for track, place in zip(self._tracks, expected, strict=True):
+            if track.identity not in present:
+                track.missing += 0.0 if _is_covered(place.boxes()[0], boxes) else passed
+                if track.missing > self.patience or now - track.seconds > self.patience_covered:
+                    continue
+            kept.append(track)
+        before = {track.identity for track in self._tracks}
+        self._tracks = kept + [track for track in found.values() if track.identity not in before]
+        return replace(poses, ids=np.array([found[index].identity for index in range(len(poses))], int))
+
+    def _matched(self, expected: list[Poses], poses: Poses, colors: np.ndarray | None, now: float) -> dict[int, _Track]:
+        """Who of those followed is which of the people."""
+        if not expected or not len(poses):
+            return {}
+        # The longer somebody was not seen, the less is known of where they are.
+        reach = [1 + _DOUBT * (now - track.seconds) for track in self._tracks]
+        alike = np.concatenate([similarity(place, poses, far) for place, far in zip(expected, reach, strict=True)])
+        possible = alike >= self.min_similarity
+        costs = 1 - alike
+        if colors is not None:
+            unknown = np.full(colors.shape[1:], np.nan)
+            known = np.stack([unknown if track.colors is None else track.colors for track in self._tracks])
+            differences = color_difference(known, colors)
+            possible &= differences <= self.max_color_difference
+            costs = costs + _COLOR * differences / self.max_color_difference
+        rows, columns = assign(np.where(possible, costs, _IMPOSSIBLE))
+        return {int(c): self._tracks[r] for r, c in zip(rows, columns, strict=True) if possible[r, c]}
+
+
+def _is_covered(box: np.ndarray, others: np.ndarray) -> bool:
+    """Whether half of a box lies in one of others."""
+    low, high = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:], others[:, 2:])
+    shared = np.clip(high - low, 0, None).prod(axis=1)
+    return bool((shared > 0.5 * np.prod(box[2:] - box[:2])).any())
 
 
 @dataclass

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import queue
 import threading
 import time
@@ -19,19 +18,16 @@ import numpy as np
 from keras_ehrnet import draw
 from keras_ehrnet.poses import Poses
 from keras_ehrnet.prediction.pipeline import Settings, estimate
+from keras_ehrnet.prediction.sources import PATIENCE, VideoSource, check_limit, is_matroska
 from keras_ehrnet.prediction.tracking import Smoother, Tracker
 from keras_ehrnet.runtime.network import Network
-from keras_ehrnet.support.errors import VideoError
+from keras_ehrnet.support.errors import StreamError, VideoError
 from keras_ehrnet.support.files import partial_path, settle
-from keras_ehrnet.support.messages import is_whole, suggests_keywords
+from keras_ehrnet.support.messages import suggests_keywords
 from keras_ehrnet.support.terminal import progress_bar, silenced
 
 QUEUE_LENGTH = 8
-_LONGEST_FRAME = 60.0  # Seconds; where a file does not tell its length, a longer one is a damaged time stamp.
 CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".mkv": "mp4v", ".mov": "mp4v"}
-
-
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v")
 
 
 @dataclass(frozen=True)
@@ -40,7 +36,7 @@ class VideoReport:
 
     Args:
         frames: int. Frames looked at.
-        announced: int or None. Frames that the file's header promises; None for cameras.
+        announced: int or None. Frames that the file's header promises; None for cameras and streams.
         persons: int. Persons found, over all frames.
         frame_rate: float. Of the video, in frames per second.
         seconds: float. Time it took.
@@ -61,22 +57,6 @@ class VideoReport:
     problem: str | None
 
 
-def is_camera(source: object) -> bool:
-    """Whether a source is the number of a camera: a number, or its text where no file or folder has that name."""
-    if isinstance(source, str):
-        return source.isascii() and source.isdigit() and not Path(source).exists()
-    return isinstance(source, int) and not isinstance(source, bool)
-
-
-def is_video(source: object) -> bool:
-    """Whether a source is the number of a camera or named like a video. A folder is not, whatever its name."""
-    if is_camera(source):
-        return True
-    if not isinstance(source, (str, os.PathLike)):
-        return False
-    return str(source).lower().endswith(VIDEO_SUFFIXES) and not Path(source).is_dir()
-
-
 @suggests_keywords
 def process(
     network: Network,
@@ -92,13 +72,15 @@ def process(
     on_frame: Callable[[int, np.ndarray, Poses], None] | None = None,
     progress: bool = True,
     refine: Network | None = None,
+    patience: float = PATIENCE,
 ) -> VideoReport:
     """People in every frame of a video.
 
     Args:
         network: `keras_ehrnet.runtime.Network`.
         settings: `keras_ehrnet.prediction.Settings`.
-        source: path of a video file, or number of a camera.
+        source: path of a video file, number of a camera, address of a stream or GStreamer pipeline; see
+            `keras_ehrnet.prediction.sources.frames`. A stream that breaks is opened again.
         output: path or None. Where to write the video with people drawn in it (`.mp4`, `.avi`, `.mkv`, `.mov`); its
             frame rate is the source's. Of a source whose frames last unequally long, long ones are repeated and the
             shortest left out, so that it runs at the same pace.
@@ -111,20 +93,21 @@ def process(
         on_frame: callable or None. Called with frame number, RGB frame and `Poses`.
         progress: bool. Whether to show a progress bar.
         refine: `keras_ehrnet.runtime.Network` for one person at a time, or None: places everyone found anew.
+        patience: float. Seconds for which a stream that broke is opened again; 0: not at all.
 
     Returns:
-        `VideoReport`. If the video ends early or has broken frames, or is interrupted from the keyboard, what was done
-        is kept and `problem` says so; it is kept, too, where an error ends it, unless it would replace an earlier file.
+        `VideoReport`. If the video ends early or has broken frames, if a stream breaks and does not come back, or after
+        an interruption from the keyboard, what was done is kept and `problem` says so; it is kept, too, where an error
+        ends it, unless it would replace an earlier file.
 
     Raises:
         VideoError: if the video cannot be opened, or the output cannot be written.
     """
-    if max_frames is not None and not is_whole(max_frames):
-        raise VideoError(f"max_frames must be at least 1, and whole. Received: max_frames={max_frames!r}")
+    check_limit(max_frames)
     if not np.isfinite(threshold):
         raise VideoError(f"The threshold of drawn joints must be finite. Received: threshold={threshold}")
     with ExitStack() as stack:
-        reader = stack.enter_context(_Reader(source))
+        reader = stack.enter_context(VideoSource(source, patience=patience))
         sink = stack.enter_context(_Sink(output, poses, reader, threshold))
         tracker = Tracker() if track or smooth else None
         smoother = Smoother(reader.frame_rate) if smooth else None
@@ -132,14 +115,14 @@ def process(
         total = min(filter(None, (reader.announced, max_frames)), default=None)
         task = bar.add_task("frames", total=total)
         frames = persons = 0
-        interrupted = False
+        broken: str | None = None
         started = first = time.perf_counter()
         # A drain at exit hands the reader thread back even if the network fails.
         ahead = stack.enter_context(_Ahead(reader.frames(max_frames)))
         try:
             for seconds, frame in ahead:
                 (people,) = estimate(network, [frame], settings, refine=refine)
-                people = tracker(people) if tracker else people
+                people = tracker(people, seconds, frame) if tracker else people
                 people = smoother(people, seconds) if smoother else people
                 sink.put(frames, seconds, frame, people)
                 if on_frame:
@@ -151,7 +134,9 @@ def process(
                 bar.advance(task)
         except KeyboardInterrupt:
             # The usual end of a recording from a camera.
-            interrupted = True
+            broken = f"Interrupted after frame {frames}."
+        except StreamError as error:
+            broken = str(error)
         sink.finish()
         finished = time.perf_counter()
     return VideoReport(
@@ -163,11 +148,11 @@ def process(
         frames_per_second=(frames - 1) / (finished - first) if frames > 1 else 0.0,
         output=Path(output) if output else None,
         poses=Path(poses) if poses else None,
-        problem=f"Interrupted after frame {frames}." if interrupted else _problem(frames, reader, max_frames),
+        problem=broken or _problem(frames, reader, max_frames),
     )
 
 
-def _problem(frames: int, reader: _Reader, max_frames: int | None) -> str | None:
+def _problem(frames: int, reader: VideoSource, max_frames: int | None) -> str | None:
     expected = min(filter(None, (reader.announced, max_frames)), default=None)
     if expected is None or frames >= expected or (max_frames != frames and reader.reached_end()):
         return None
@@ -175,80 +160,6 @@ def _problem(frames: int, reader: _Reader, max_frames: int | None) -> str | None
         f"The video ends early or has broken frames: {frames} of the {reader.announced} that its header promises "
         "were read."
     )
-
-
-class _Reader:
-    """An opened video or camera."""
-
-    def __init__(self, source: str | Path | int) -> None:
-        from_camera = is_camera(source)
-        self._path = None if from_camera else Path(str(source))
-        if self._path is not None and not self._path.is_file():
-            raise VideoError(f"There is no such video file. Received: {source}")
-        self._capture = cv2.VideoCapture(str(source)) if self._path else cv2.VideoCapture(int(str(source)))
-        if not self._capture.isOpened():
-            what = "camera cannot be opened" if from_camera else "file is not a video that can be read"
-            raise VideoError(f"This {what}. Received: {source}")
-        count = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        self.announced = count if count > 0 and not from_camera else None
-        rate = float(self._capture.get(cv2.CAP_PROP_FPS))
-        self.frame_rate = rate if np.isfinite(rate) and rate > 0 else 25.0
-        self._seconds = self._longest = 0.0
-        self.size = (
-            int(self._capture.get(cv2.CAP_PROP_FRAME_WIDTH)),
-            int(self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT)),
-        )
-
-    def __enter__(self) -> _Reader:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._capture.release()
-
-    def refuse_overwriting(self, path: Path) -> None:
-        if self._path is not None and path.exists() and path.samefile(self._path):
-            raise VideoError(f"The result would overwrite the video it is made from. Received: {path}")
-
-    def frames(self, limit: int | None) -> Iterator[tuple[float, np.ndarray]]:
-        """Pairs of a time in seconds and an RGB frame."""
-        count, started = 0, 0.0
-        while limit is None or count < limit:
-            success, frame = self._capture.read()
-            if not success or frame is None:
-                return
-            if self._path is None:
-                started = started or time.perf_counter()
-                seconds = time.perf_counter() - started
-            else:
-                seconds = self._stamp(first=count == 0)
-            self._longest = max(self._longest, seconds - self._seconds)
-            self._seconds = seconds
-            count += 1
-            yield seconds, cv2.cvtColor(frame, cv2.COLOR_BGR2RGB, dst=frame)
-
-    def _stamp(self, first: bool) -> float:
-        """What the file says of this frame's time, as far as that is possible: some have none, or damaged ones."""
-        stamp = float(self._capture.get(cv2.CAP_PROP_POS_MSEC)) / 1000
-        latest = self.announced / self.frame_rate + 1 if self.announced else self._seconds + _LONGEST_FRAME
-        if first:
-            return stamp if 0 <= stamp <= latest else 0.0
-        return stamp if self._seconds < stamp <= latest else self._seconds + 1 / self.frame_rate
-
-    def reached_end(self) -> bool:
-        """Whether the file was read to its last second, though with fewer frames than it announces.
-
-        Matroska tells a length in time alone, from which the number of frames is guessed: of frames that last
-        unequally long there are fewer.
-        """
-        if self._path is None or self.announced is None or not _is_matroska(self._path):
-            return False
-        missing = self.announced / self.frame_rate - self._seconds
-        return missing <= self._longest + 1.5 / self.frame_rate
-
-
-def _is_matroska(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(4) == b"\x1aE\xdf\xa3"
 
 
 class _Ahead:
@@ -293,7 +204,9 @@ class _Sink:
     none before, with those done. What the disk did not take whole is deleted.
     """
 
-    def __init__(self, output: str | Path | None, poses: str | Path | None, reader: _Reader, threshold: float) -> None:
+    def __init__(
+        self, output: str | Path | None, poses: str | Path | None, reader: VideoSource, threshold: float
+    ) -> None:
         self._output, self._poses = (Path(path) if path else None for path in (output, poses))
         self._written = 0
         self._partials = {path: partial_path(path) for path in filter(None, (self._output, self._poses))}
@@ -309,7 +222,7 @@ class _Sink:
         self._closed = False
         self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def _opened_video(self, output: Path, reader: _Reader) -> cv2.VideoWriter:
+    def _opened_video(self, output: Path, reader: VideoSource) -> cv2.VideoWriter:
         try:
             return _open_video(output, self._partials[output], reader)
         except VideoError:
@@ -395,7 +308,7 @@ class _Sink:
         self._last = frame
 
 
-def _open_video(path: Path, partial: Path, reader: _Reader) -> cv2.VideoWriter:
+def _open_video(path: Path, partial: Path, reader: VideoSource) -> cv2.VideoWriter:
     codec = CODECS.get(path.suffix.lower())
     if codec is None:
         raise VideoError(f"Videos are written as one of {', '.join(CODECS)}. Received: {path}")
@@ -412,7 +325,7 @@ def _check_video(path: Path, partial: Path, frames: int) -> None:
     with silenced():  # its reader writes to the terminal what it misses
         written = cv2.VideoCapture(str(partial))
         count = written.get(cv2.CAP_PROP_FRAME_COUNT)
-        if _is_matroska(partial):  # tells its length, whatever became of its frames
+        if is_matroska(partial):  # tells its length, whatever became of its frames
             count = sum(1 for _ in iter(written.grab, False))
         written.release()
     if count < frames:

@@ -20,6 +20,10 @@ class VideoError(KerasEhrnetError):
     """A video that cannot be opened or written."""
 
 
+class StreamError(VideoError):
+    """A stream that broke and did not come back."""
+
+
 class ModelError(KerasEhrnetError):
     """A model file (`.tflite`, `.onnx`, `.keras`) that is damaged, or that no runtime takes."""
 

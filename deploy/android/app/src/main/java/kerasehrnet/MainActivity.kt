@@ -73,7 +73,8 @@ class MainActivity : ComponentActivity() {
         val picture = upright(frame)
         val colors = IntArray(picture.width * picture.height)
         picture.getPixels(colors, 0, picture.width, 0, 0, picture.width, picture.height)
-        val people = tracker!!.track(network.people(colors, picture.width, picture.height))
+        val seconds = frame.imageInfo.timestamp / 1e9
+        val people = tracker!!.track(network.people(colors, picture.width, picture.height), seconds)
         runOnUiThread { view.show(picture, people, network.metadata.skeleton) }
     }
 

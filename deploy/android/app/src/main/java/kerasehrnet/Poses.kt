@@ -15,7 +15,6 @@ import java.nio.ByteBuffer
 import java.nio.ByteOrder
 import java.util.zip.ZipException
 import java.util.zip.ZipInputStream
-import kotlin.math.exp
 import kotlin.math.floor
 import org.json.JSONArray
 import org.json.JSONException
@@ -49,6 +48,10 @@ class Pose(private val keypoints: FloatArray, val score: Float, val id: Int = 0)
     fun score(joint: Int): Float = keypoints[3 * joint + 2]
 
     fun withId(id: Int): Pose = Pose(keypoints, score, id)
+
+    /** The same person a step further: ([x], [y]) pixels. */
+    fun moved(x: Float, y: Float): Pose =
+        Pose(FloatArray(keypoints.size) { keypoints[it] + when (it % 3) { 0 -> x; 1 -> y; else -> 0f } }, score, id)
 }
 
 /** What a model's file says about itself. */
@@ -342,55 +345,4 @@ class Decoder(
         const val PEAK_THRESHOLD = 0.1f
         const val TAG_THRESHOLD = 1.0
     }
-}
-
-/** Gives people the same [Pose.id] from frame to frame, the most alike first (object keypoint similarity). */
-class Tracker(
-    private val skeleton: Skeleton,
-    private val minSimilarity: Double = 0.3,
-    /** Frames after which somebody who is not seen is forgotten. */
-    private val patience: Int = 30
-) {
-    private class Known(val pose: Pose, val frame: Int)
-
-    private var known = listOf<Known>()
-    private var frame = 0
-    private var nextId = 1
-
-    fun track(people: List<Pose>): List<Pose> {
-        frame++
-        known = known.filter { frame - it.frame <= patience }
-        val alike = known.map { before -> DoubleArray(people.size) { similarity(before.pose, people[it]) } }
-        val ids = IntArray(people.size)
-        // The sort is stable: of equally alike pairs the first goes first.
-        val pairs = alike.indices.flatMap { row -> people.indices.map { row to it } }
-            .filter { (row, column) -> alike[row][column] >= minSimilarity }
-            .sortedByDescending { (row, column) -> alike[row][column] }
-        for ((row, column) in pairs) {
-            val id = known[row].pose.id
-            if (ids[column] == 0 && id !in ids) ids[column] = id
-        }
-        val named = people.mapIndexed { index, pose -> pose.withId(if (ids[index] > 0) ids[index] else nextId++) }
-        known = known.filter { it.pose.id !in ids } + named.map { Known(it, frame) }
-        return named
-    }
-
-    /** In [0, 1], over the joints that both have. */
-    fun similarity(first: Pose, second: Pose): Double {
-        val found = (0 until first.size).filter { first.score(it) > 0 }
-        val shared = found.filter { second.score(it) > 0 }
-        if (shared.isEmpty()) return 0.0
-        val width = spread(found.map { first.x(it) }.sorted())
-        val height = spread(found.map { first.y(it) }.sorted())
-        // COCO takes the area of the outline, which is roughly half of the box.
-        val area = maxOf(0.5 * width * height, 1.0)
-        return shared.map { joint ->
-            val dx = (first.x(joint) - second.x(joint)).toDouble()
-            val dy = (first.y(joint) - second.y(joint)).toDouble()
-            val reach = 2 * skeleton.sigmas[joint]
-            exp(-(dx * dx + dy * dy) / (2 * area * reach * reach))
-        }.average()
-    }
-
-    private fun spread(sorted: List<Float>): Double = (sorted.last() - sorted.first()).toDouble()
 }

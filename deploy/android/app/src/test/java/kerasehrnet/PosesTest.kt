@@ -101,12 +101,12 @@ class PosesTest {
         val walk = JSONObject(File(GOLDENS, "walk.json").readText())
         val sigmas = walk.numbers("sigmas")
         val skeleton = Skeleton("walkers", sigmas.map { "" }, listOf(), sigmas, IntArray(sigmas.size) { it })
-        val tracker = Tracker(skeleton, patience = walk.getInt("patience"))
+        val tracker = Tracker(skeleton)
         val frames = walk.getJSONArray("frames")
         val seen = HashSet<Int>()
         for (index in 0 until frames.length()) {
             val frame = frames.getJSONObject(index)
-            val ids = tracker.track(frame.poses()).map { it.id }.toIntArray()
+            val ids = tracker.track(frame.poses(), frame.getDouble("seconds")).map { it.id }.toIntArray()
             assertArrayEquals("frame $index", frame.ints("ids"), ids)
             seen.addAll(ids.toList())
         }
