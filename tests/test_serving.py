@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -70,25 +71,75 @@ def test_other_ways_in_are_closed(client):
     assert client.post("/person").status_code == 404
 
 
+class Slow:
+    """A predictor that waits to be let go, and notes how many images it is given at a time."""
+
+    def __init__(self, predictor):
+        self.predictor, self.network = predictor, predictor.network
+        self.entered, self.leave = threading.Event(), threading.Event()
+        self.together = []
+
+    def __call__(self, images):
+        self.together.append(len(images))
+        self.entered.set()
+        assert self.leave.wait(20)
+        return self.predictor(images)
+
+
 def test_only_so_many_wait(predictor):
-    entered, leave = threading.Event(), threading.Event()
-
-    class Slow:
-        network = predictor.network
-
-        def one(self, image):
-            entered.set()
-            leave.wait(20)
-            return predictor.one(image)
-
-    with testclient.TestClient(make_app(Slow(), max_waiting=1)) as client, ThreadPoolExecutor() as pool:
+    slow = Slow(predictor)
+    with testclient.TestClient(make_app(slow, max_waiting=1)) as client, ThreadPoolExecutor() as pool:
         first = pool.submit(client.post, "/people", content=PHOTO.read_bytes())
-        assert entered.wait(20)
+        assert slow.entered.wait(20)
         refused = client.post("/people", content=PHOTO.read_bytes())
-        leave.set()
+        slow.leave.set()
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
         assert first.result().status_code == 200
         assert client.post("/people", content=PHOTO.read_bytes()).status_code == 200
+
+
+def test_images_that_wait_are_looked_at_together(predictor):
+    """While the first is looked at four more come, and one that is none: it spoils nothing."""
+    slow = Slow(predictor)
+    whole, damaged = PHOTO.read_bytes(), PHOTO.read_bytes()[:2000]
+    with testclient.TestClient(make_app(slow, max_batch=3)) as client, ThreadPoolExecutor(8) as pool:
+        first = pool.submit(client.post, "/people", content=whole)
+        assert slow.entered.wait(20)
+        others = [pool.submit(client.post, "/people", content=content) for content in [whole] * 4 + [damaged]]
+        assert others[-1].result().status_code == 422
+        time.sleep(0.5)
+        slow.leave.set()
+        answers = [one.result() for one in (first, *others[:-1])]
+    assert slow.together == [1, 3, 1]
+    expected = predictor(PHOTO).to_dict()
+    assert [answer.json() for answer in answers] == [expected] * 5
+
+
+def test_a_failure_is_told_to_everybody_who_waits(predictor):
+    def broken(images):
+        raise RuntimeError("out of memory")
+
+    broken.network = predictor.network
+    with testclient.TestClient(make_app(broken), raise_server_exceptions=False) as client:
+        assert [client.post("/people", content=PHOTO.read_bytes()).status_code for _ in range(2)] == [500, 500]
+        assert client.get("/health").status_code == 200
+
+
+def test_clients_may_ask_only_so_often(predictor):
+    with testclient.TestClient(make_app(predictor, max_rate=2)) as client:
+        answers = [client.post("/people", content=b"none") for _ in range(3)]
+        assert [answer.status_code for answer in answers] == [422, 422, 429]
+        assert answers[-1].headers["retry-after"] == "1"
+        assert "2 per second are answered here" in answers[-1].json()["detail"]
+        time.sleep(0.6)
+        assert client.post("/people", content=b"none").status_code == 422
+
+
+@pytest.mark.parametrize("sent", [{"files": {"image": PHOTO.read_bytes()}}, {"json": {"image": "aGVsbG8="}}])
+def test_forms_are_told_what_to_send(client, sent):
+    answer = client.post("/people", **sent)
+    assert answer.status_code == 415
+    assert "The body is the image itself" in answer.json()["detail"]
 
 
 def test_the_missing_package_is_named(monkeypatch):
@@ -100,6 +151,8 @@ def test_the_missing_package_is_named(monkeypatch):
 def test_limits_are_numbers(predictor):
     with pytest.raises(ValueError, match="max_waiting is a whole number, 1 or more. Received: max_waiting=0"):
         make_app(predictor, max_waiting=0)
+    with pytest.raises(ValueError, match="max_rate is a number above 0, or None for no limit. Received: max_rate=nan"):
+        make_app(predictor, max_rate=float("nan"))
 
 
 def test_command_serves_on_loopback(predictor):

@@ -24,6 +24,10 @@ def serve(
     ] = None,
     max_megabytes: Annotated[int, typer.Option("--max-megabytes", min=1, help="Refuse larger images.")] = 20,
     max_waiting: Annotated[int, typer.Option("--max-waiting", min=1, help="Refuse more images at a time.")] = 32,
+    max_batch: Annotated[int, typer.Option("--max-batch", min=1, help="Look at most at so many together.")] = 8,
+    max_rate: Annotated[
+        float | None, typer.Option("--max-rate", help="Refuse more requests per second of one client.")
+    ] = None,
 ) -> None:
     """Find people over HTTP: POST an image to /people; /docs describes it."""
     try:
@@ -41,4 +45,11 @@ def serve(
     if not (runtime.runs_without_keras(model, weights, None) and runtime.runs_without_keras(refine or model)):
         load_keras()
     predictor = prediction.PosePredictor.load(model, weights=weights, refine=refine, min_score=min_score)
-    uvicorn.run(make_app(predictor, max_bytes=max_megabytes * 1_000_000, max_waiting=max_waiting), host=host, port=port)
+    app = make_app(
+        predictor,
+        max_bytes=max_megabytes * 1_000_000,
+        max_waiting=max_waiting,
+        max_batch=max_batch,
+        max_rate=max_rate,
+    )
+    uvicorn.run(app, host=host, port=port)
