@@ -4,9 +4,10 @@ BIN := .venv/bin
 # Where golden outputs, official weights and photographs are, if they are there.
 KERAS_EHRNET_REFERENCE ?= ../shared
 export KERAS_EHRNET_REFERENCE
+MINUTES ?= 5
 DEMO_PHOTO ?= docs/pictures/astronaut.jpg
 
-.PHONY: install demo docs test test-android test-tf217 test-web notebooks lint format clean
+.PHONY: install demo docs fuzz test test-android test-tf217 test-web notebooks lint format clean
 
 install: .venv/installed
 
@@ -23,6 +24,10 @@ test: install lint docs
 # TensorFlow 2.17 is the last with TF-TRT: its converter must take what we pass to it. Needs Python 3.10 to 3.12.
 test-tf217: .venv-tf217/installed
 	.venv-tf217/bin/python -m pytest tests/tf217
+
+# Damaged files for every reader, and every file of a model: whatever is not read must be refused in a sentence.
+fuzz: install
+	$(BIN)/python tests/fuzz --minutes $(MINUTES)
 
 # Kotlin on this computer's JVM, beside Python. Needs the Debian packages that deploy/android/test.sh names.
 test-android: install

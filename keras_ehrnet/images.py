@@ -53,7 +53,7 @@ class ArchiveMember:
             ImageError: if the archive is damaged.
         """
         with reading(ImageError, self, "The archive"):
-            archive = _opened(self.archive, os.getpid())
+            archive = _archive(self.archive)
             if self.name not in archive.NameToInfo:
                 raise FileNotFoundError(f"There is no such file in the archive. Received: {self}")
             return archive.read(self.name)
@@ -89,11 +89,17 @@ _UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 """What turns a picture upright, by its EXIF orientation."""
 
 
+def _archive(path: Path) -> zipfile.ZipFile:
+    """An archive as it is now, opened once."""
+    state = path.stat()
+    return _opened(path, (state.st_ino, state.st_size, state.st_mtime_ns), os.getpid())
+
+
 @lru_cache(maxsize=8)
-def _opened(archive: Path, process: int) -> zipfile.ZipFile:
+def _opened(path: Path, state: tuple[int, int, int], process: int) -> zipfile.ZipFile:
     # One handle per process: forked workers that share a file offset would read each other's data.
-    del process
-    return zipfile.ZipFile(archive)
+    del state, process
+    return zipfile.ZipFile(path)
 
 
 def read_image(source: ImageSource) -> np.ndarray:
@@ -234,7 +240,7 @@ def find_images(names: Iterable[str], place: str | os.PathLike) -> dict[str, Pat
     if not place.is_file():
         raise FileNotFoundError(f"There is no such folder or archive of images. Received: {place}")
     with reading(ImageError, place, "The archive of images"):
-        members = set(_opened(place, os.getpid()).namelist())
+        members = set(_archive(place).namelist())
     return {name: ArchiveMember(place, name) for name in names if name in members}
 
 

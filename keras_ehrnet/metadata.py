@@ -15,12 +15,19 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from keras_ehrnet.families import FAMILIES, MAPS, family_of
 from keras_ehrnet.skeletons import Skeleton
 from keras_ehrnet.support.errors import MetadataError, reading, reads
+from keras_ehrnet.support.messages import is_whole
+from keras_ehrnet.support.typed import mistake
 from keras_ehrnet.support.version import __version__
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 
 FORMAT = 2
 """Version of the text. It grows when readers of the previous one would misunderstand it."""
@@ -33,6 +40,10 @@ _KERAS_MEMBER = "config.json"
 
 _FIRST_NAMES = {"licence": "license", "colours": "colors", "normalised_inside": "normalized_inside"}
 """What format 1 spelled otherwise."""
+
+_LARGEST_SIDE = 1 << 15
+_DTYPES = ("uint8", "float32")
+_DECODES = ("none", "peaks", "poses")
 
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # the zip format's own beginning of time: equal models make equal files
 
@@ -58,6 +69,14 @@ class Input:
     colors: str = "RGB"
     range: tuple[float, float] = (0, 255)
     normalized_inside: bool = True
+
+    def __post_init__(self) -> None:
+        if not (0 < self.height <= _LARGEST_SIDE and 0 < self.width <= _LARGEST_SIDE):
+            raise ValueError(
+                f"An input's sides are from 1 to {_LARGEST_SIDE} pixels. Received: {self.height} x {self.width}"
+            )
+        if self.dtype not in _DTYPES:
+            raise ValueError(f"An input's dtype is one of {', '.join(_DTYPES)}. Received: {self.dtype!r}")
 
 
 @dataclass(frozen=True)
@@ -137,6 +156,12 @@ class Metadata:
     min_score: float = 0.0
     package: str = __version__
 
+    def __post_init__(self) -> None:
+        if self.decode not in _DECODES:
+            raise ValueError(f"decode is one of {', '.join(_DECODES)}. Received: {self.decode!r}")
+        if not 0 <= self.min_score <= 1:
+            raise ValueError(f"min_score is from 0 to 1. Received: {self.min_score}")
+
     @property
     def multi_person(self) -> bool:
         """Whether it gives several people, rather than one."""
@@ -199,6 +224,8 @@ class Metadata:
         """
         with reading(MetadataError, source, "The text of a model's metadata"):
             content = json.loads(text)
+            if not isinstance(content, dict) or not is_whole(content.get("format")):
+                raise MetadataError(f"A model's metadata are an object with a 'format'. Received: {source}")
             version = content["format"]
             if version > FORMAT:
                 raise MetadataError(
@@ -208,7 +235,7 @@ class Metadata:
             if version == 1:
                 content = _renamed(content)
                 content["input"] = _renamed(content["input"])
-            return _from_content(content)
+            return _from_content(content, source)
 
 
 @reads(MetadataError)
@@ -252,20 +279,23 @@ def _renamed(content: dict[str, Any]) -> dict[str, Any]:
     return {_FIRST_NAMES.get(name, name): value for name, value in content.items()}
 
 
-def _from_content(content: dict[str, Any]) -> Metadata:
-    skeleton, drift = content["skeleton"], content["drift"]
+def _from_content(content: dict[str, Any], source: object) -> Metadata:
+    drift = content["drift"]
     parts = {
-        "skeleton": Skeleton.from_dict(skeleton),
-        "input": Input(**_known(Input, content["input"])),
-        "outputs": tuple(Output(**_known(Output, output)) for output in content["outputs"]),
-        "drift": None if drift is None else Drift(**_known(Drift, drift)),
+        "skeleton": Skeleton.from_dict(content["skeleton"]),
+        "input": _checked(Input, content["input"], "input", source),
+        "outputs": tuple(_checked(Output, output, "an output", source) for output in content["outputs"]),
+        "drift": None if drift is None else _checked(Drift, drift, "drift", source),
     }
-    return Metadata(**{**_known(Metadata, content), **parts})
+    return _checked(Metadata, {**content, **parts}, "the model", source)
 
 
-def _known(kind: type, content: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a dataclass, with lists as the tuples they were."""
-    return {entry.name: _as_tuple(content[entry.name]) for entry in fields(kind) if entry.name in content}
+def _checked(kind: type[T], content: dict[str, Any], what: str, source: object) -> T:
+    """A dataclass from those of its fields that there are, with lists as the tuples they were."""
+    known = {entry.name: _as_tuple(content[entry.name]) for entry in fields(kind) if entry.name in content}
+    if problem := mistake(kind, known):
+        raise MetadataError(f"The metadata of {what} are wrong: {problem}. Received: {source}")
+    return kind(**known)
 
 
 def _as_tuple(value: Any) -> Any:

@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any
 
-from keras_ehrnet.support.messages import suggestion
+from keras_ehrnet.support.messages import cut, suggestion
+from keras_ehrnet.support.typed import mistake
 
 DEFAULT_SIGMA = 0.08
 """OKS constant of joints for which none was published; about the mean of COCO's."""
@@ -145,7 +146,10 @@ class Skeleton:
         """
         known = {field.name for field in fields(cls)}
         required = {name: content[name] for name in ("name", "joint_names", "limbs")}
-        return cls(**{name: _as_tuples(value) for name, value in {**content, **required}.items() if name in known})
+        values = {name: _as_tuples(value) for name, value in {**content, **required}.items() if name in known}
+        if problem := mistake(cls, values):
+            raise ValueError(f"The skeleton's {problem}. Received: {cut(content)}")
+        return cls(**values)
 
 
 _SYNONYMS = {"neck": "upper_neck"}

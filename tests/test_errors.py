@@ -13,6 +13,7 @@ from keras_ehrnet import metadata
 from keras_ehrnet.data import read_coco, read_lspet, read_mpii
 from keras_ehrnet.data.tfrecord import read_tfrecords
 from keras_ehrnet.images import ArchiveMember, find_images, read_image
+from keras_ehrnet.skeletons import COCO_17
 from keras_ehrnet.support import terminal
 from keras_ehrnet.support.errors import (
     AnnotationError,
@@ -79,7 +80,8 @@ def test_records_outside_their_shard_are_refused(tmp_path: Path) -> None:
     record = {"start": 0, "length": 50, "checksum": 0, "image": [40, 60], "persons": [], "image_size": [4, 4]}
     record["image_id"] = 1
     shards = [{"file": "a.tfrecord", "records": [record]}]
-    (tmp_path / "index.json").write_text(json.dumps({"version": 1, "shards": shards}))
+    index = {"version": 1, "skeleton": COCO_17.to_dict(), "shards": shards}
+    (tmp_path / "index.json").write_text(json.dumps(index))
     with pytest.raises(RecordError, match=r"record 0 must lie in its shard.*\[40, 60\]"):
         read_tfrecords(tmp_path)
 
@@ -131,3 +133,46 @@ def test_a_damaged_checkpoint(tmp_path: Path) -> None:
     path.write_bytes(whole[:200])
     with pytest.raises(CheckpointError, match=r"damaged.*epoch-00001\.npz"):
         checkpoints.read(model)
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "told"),
+    [
+        (("input", "height"), "224", "input are wrong: 'height' must be int, not '224'"),
+        (("input", "width"), 0, "sides are from 1 to 32768 pixels. Received: 224 x 0"),
+        (("input", "dtype"), "int3", "one of uint8, float32. Received: 'int3'"),
+        (("outputs", 0, "shape"), [1, "a"], "'shape' must be tuple"),
+        (("skeleton", "limbs"), [[0, 17]], "pairs of its joints, 0 to 16"),
+        (("skeleton", "joint_names"), [1, 2], "'joint_names' must be"),
+        (("decode",), "people", "none, peaks, poses. Received: 'people'"),
+        (("decoder",), [1], "'decoder' must be dict"),
+        (("min_score",), float("nan"), "'min_score' must be float, not nan"),
+        (("family",), None, "'family' must be str, not None"),
+        (("format",), "2", "an object with a 'format'"),
+    ],
+)
+def test_metadata_that_cannot_be(where: tuple[str | int, ...], value: object, told: str) -> None:
+    maps = {"heatmaps": (1, 56, 56, 17)}
+    whole = metadata.Metadata.of_maps("a", COCO_17, metadata.Input(224, 224), maps).to_json()
+    assert metadata.Metadata.from_json(whole).outputs[0].shape == (1, 56, 56, 17)
+    content = json.loads(whole)
+    *holders, last = where
+    place = content
+    for key in holders:
+        place = place[key]
+    place[last] = value
+    with pytest.raises(MetadataError, match=told):
+        metadata.Metadata.from_json(json.dumps(content))
+
+
+def test_an_archive_that_is_replaced_is_read_anew(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    for content in (b"first", b"second one"):
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("a.jpg", content)
+        assert ArchiveMember(path, "a.jpg").read_bytes() == content
+
+
+def test_messages_do_not_quote_pages() -> None:
+    told = str(AnnotationError(f"{'x' * 100_000}. Received: a.json"))
+    assert len(told) < 1300 and told.endswith("Received: a.json")

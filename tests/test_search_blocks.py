@@ -90,5 +90,5 @@ def test_files_that_are_missing_or_damaged(tmp_path):
     with pytest.raises(FileNotFoundError, match="no such file of blocks"):
         ke.EfficientPoseNAS(tmp_path / "none.json")
     (tmp_path / "cut.json").write_text('{"format": ')
-    with pytest.raises(ValueError, match="not valid JSON"):
+    with pytest.raises(ValueError, match="file of blocks is damaged"):
         ke.EfficientPoseNAS(tmp_path / "cut.json")

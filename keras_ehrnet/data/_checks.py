@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from keras_ehrnet.support.errors import AnnotationError, reason
+from keras_ehrnet.support.messages import cut
 
 
 def load_json(path: str | os.PathLike, kind: type) -> Any:
@@ -43,12 +44,12 @@ def need(entry: Any, key: str, where: str, kind: type | tuple[type, ...] = objec
     """The value of a key that must be there, and be of a kind; AnnotationError naming `where` and `key` otherwise."""
     is_object = isinstance(entry, dict)
     if not is_object:
-        raise AnnotationError(f"{where} must be an object with named fields. Received: {plain(entry)}")
+        raise AnnotationError(f"{where} must be an object with named fields. Received: {cut(entry)}")
     if key not in entry:
-        raise AnnotationError(f"{where} has no field {key!r}. Received: {plain(sorted(map(str, entry)))}")
+        raise AnnotationError(f"{where} has no field {key!r}. Received: {cut(sorted(map(str, entry)))}")
     as_expected = isinstance(entry[key], kind)
     if not as_expected:
-        raise AnnotationError(f"{where} has a wrong value in {key!r}. Received: {plain(entry[key])}")
+        raise AnnotationError(f"{where} has a wrong value in {key!r}. Received: {cut(entry[key])}")
     return entry[key]
 
 
@@ -90,7 +91,7 @@ def flag(entry: dict, key: str, where: str) -> bool:
     known = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
     found = known.get(str(value).strip().lower())
     if found is None:
-        raise AnnotationError(f"{where} must have 0 or 1 in {key!r}. Received: {plain(value)}")
+        raise AnnotationError(f"{where} must have 0 or 1 in {key!r}. Received: {cut(value)}")
     return found
 
 
@@ -119,7 +120,7 @@ def numbers(entries: Sequence[dict], key: str, shape: tuple[int, ...], where: Ca
                 rows.append(_as_numbers(need(entry, key, where(position)), shape))
             except TypeError:
                 expected = f"{np.prod(shape)} finite numbers" if shape else "a finite number"
-                message = f"{where(position)} must have {expected} in {key!r}. Received: {plain(entry[key])}"
+                message = f"{where(position)} must have {expected} in {key!r}. Received: {cut(entry[key])}"
                 raise AnnotationError(message) from None
         return np.stack(rows)
 
@@ -158,10 +159,4 @@ def need_unique(values: Sequence[Any], key: str, where: str) -> None:
     """AnnotationError if a value occurs twice."""
     twice = [value for value, times in Counter(values).items() if times > 1]
     if twice:
-        raise AnnotationError(f"{where} has the same {key!r} more than once. Received: {plain(twice)}")
-
-
-def plain(value: Any, limit: int = 80) -> str:
-    """A value as text for an error message, cut to a readable length."""
-    text = repr(value)
-    return text if len(text) <= limit else text[: limit - 3] + "..."
+        raise AnnotationError(f"{where} has the same {key!r} more than once. Received: {cut(twice)}")

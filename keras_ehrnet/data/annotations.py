@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from keras_ehrnet.data._checks import plain
 from keras_ehrnet.images import ImageSource, find_images, read_image
 from keras_ehrnet.skeletons import Skeleton
+from keras_ehrnet.support.errors import AnnotationError
+from keras_ehrnet.support.messages import cut
 
 UNLABELLED, HIDDEN, VISIBLE = 0, 1, 2
 """What a joint's third value means: no coordinates; coordinates of a joint that something covers; seen."""
@@ -116,7 +117,8 @@ class Sample:
 
         Raises:
             ImageError: if the file is not an intact image.
-            ValueError: if the data set was read without its images, or the image is not of the annotated size.
+            AnnotationError: if the image is not of the annotated size.
+            ValueError: if the data set was read without its images.
         """
         if self.source is None:
             raise ValueError(f"The data set was read without its images. Received: image {self.image_id!r}")
@@ -124,7 +126,9 @@ class Sample:
         size = (image.shape[1], image.shape[0])
         if self.image_size not in (None, size):
             where = "array" if isinstance(self.source, (np.ndarray, bytes)) else self.source
-            raise ValueError(f"{where} must be of the annotated size {self.image_size}. Received: an image of {size}")
+            raise AnnotationError(
+                f"{where} must be of the annotated size {self.image_size}. Received: an image of {size}"
+            )
         return image
 
 
@@ -349,7 +353,7 @@ def locate_images(
     if missing and not skip_missing:
         raise FileNotFoundError(
             f"{where}: {len(missing)} of {len(files)} image files are missing in {place} "
-            f"(skip_missing=True leaves them out). Received: {plain(missing)}"
+            f"(skip_missing=True leaves them out). Received: {cut(missing)}"
         )
     problems.add("images without file, left out", missing)
     return {key: found[name] for key, name in files.items() if name in found}

@@ -6,9 +6,10 @@ import os
 from dataclasses import replace
 from typing import Any
 
-from keras_ehrnet.data._checks import identity, load_json, need, plain
+from keras_ehrnet.data._checks import identity, load_json, need
 from keras_ehrnet.skeletons import SKELETONS, Skeleton
 from keras_ehrnet.support.errors import AnnotationError, reads
+from keras_ehrnet.support.messages import cut
 
 
 @reads(AnnotationError)
@@ -40,7 +41,7 @@ def keypoint_categories(
         if isinstance(category, dict) and category.get("keypoints")
     }
     if not found:
-        raise AnnotationError(f"{name}: none of the 'categories' has 'keypoints'. Received: {plain(categories)}")
+        raise AnnotationError(f"{name}: none of the 'categories' has 'keypoints'. Received: {cut(categories)}")
     if wanted is not None:
         found = _chosen_category(found, name, wanted)
     joint_names = {
@@ -49,13 +50,13 @@ def keypoint_categories(
     if len(joint_names) > 1:
         raise AnnotationError(
             f"{name}: the 'categories' have different 'keypoints': choose one by category=, or data.category in a "
-            f"recipe. Received: {plain({number: entry.get('name') for number, entry in found.items()})}"
+            f"recipe. Received: {cut({number: entry.get('name') for number, entry in found.items()})}"
         )
     names = joint_names.pop()
     number, category = next(iter(found.items()))
     where = f"{name}: category {number}"
     if not all(isinstance(joint, str) for joint in names) or len(set(names)) < len(names):
-        raise AnnotationError(f"{where} must have names in 'keypoints', each once. Received: {plain(list(names))}")
+        raise AnnotationError(f"{where} must have names in 'keypoints', each once. Received: {cut(list(names))}")
     own = Skeleton(str(category.get("name", f"keypoints_{len(names)}")), names, ())
     known = next((skeleton for skeleton in SKELETONS.values() if own.same_joints(skeleton)), None)
     return found, known or _own_skeleton(own, category, where)
@@ -70,7 +71,7 @@ def _chosen_category(categories: dict[int | str, dict], name: str, chosen: int |
     if len(found) != 1:
         names = {number: category.get("name") for number, category in categories.items()}
         raise AnnotationError(
-            f"{name}: one category with keypoints must have that name or id. Valid: {plain(names)}. "
+            f"{name}: one category with keypoints must have that name or id. Valid: {cut(names)}. "
             f"Received: category={chosen!r}"
         )
     return found
@@ -101,13 +102,13 @@ def _named_pair(pair: Any, skeleton: Skeleton) -> tuple[int, int]:
 
 def _limbs(pairs: Any, num_joints: int, where: str) -> tuple[tuple[int, int], ...]:
     if not isinstance(pairs, (list, tuple)) or not all(_is_pair(pair) for pair in pairs):
-        raise AnnotationError(f"{where} must have pairs of joint numbers in 'skeleton'. Received: {plain(pairs)}")
+        raise AnnotationError(f"{where} must have pairs of joint numbers in 'skeleton'. Received: {cut(pairs)}")
     joints = [joint for pair in pairs for joint in pair]
     first = min(1, min(joints, default=1))  # COCO counts from 1; only who counts from 0 has a joint 0.
     if first < 0 or max(joints, default=1) >= num_joints + first:
         raise AnnotationError(
             f"{where} must have joints 1 to {num_joints} (or, counted from 0, 0 to {num_joints - 1}) in 'skeleton'. "
-            f"Received: {plain(pairs)}"
+            f"Received: {cut(pairs)}"
         )
     return tuple((int(start) - first, int(end) - first) for start, end in pairs)
 

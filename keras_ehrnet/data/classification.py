@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from keras_ehrnet.data._checks import plain
 from keras_ehrnet.data.augment import Augmentation, augmentation, jitter_colors, random_warp
 from keras_ehrnet.data.targets import Batch, Shapes
 from keras_ehrnet.geometry import Region
 from keras_ehrnet.images import ImageSource, is_image_file, read_image
 from keras_ehrnet.support import files
 from keras_ehrnet.support.errors import AnnotationError, reads
+from keras_ehrnet.support.messages import cut
 
 CIFAR_100_SHA256 = "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7"
 """Checksum of the published archive `cifar-100-python.tar.gz`."""
@@ -103,7 +103,7 @@ def read_image_folders(place: str | os.PathLike) -> LabelledImages:
     ]
     empty = [folder.name for folder, images in zip(folders, files, strict=True) if not images]
     if empty or not folders:
-        problem = f"classes without images: {plain(empty)}" if empty else "no folders"
+        problem = f"classes without images: {cut(empty)}" if empty else "no folders"
         raise FileNotFoundError(f"{place} must hold one folder of images for each class. Received: {problem}")
     labels = np.repeat(np.arange(len(folders)), [len(images) for images in files])
     classes = tuple(folder.name for folder in folders)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_ehrnet.data._checks import Ids, flag, identity, load_json, need, optional_numbers, plain
+from keras_ehrnet.data._checks import Ids, flag, identity, load_json, need, optional_numbers
 from keras_ehrnet.data.annotations import (
     Dataset,
     Person,
@@ -24,6 +24,7 @@ from keras_ehrnet.data.categories import keypoint_categories
 from keras_ehrnet.data.masks import check_segmentation
 from keras_ehrnet.skeletons import Skeleton
 from keras_ehrnet.support.errors import AnnotationError, reads
+from keras_ehrnet.support.messages import cut
 
 _CLIP_TOLERANCE = 1.0  # Pixels. Official boxes reach over the edge by rounding; that is not worth a line in a report.
 
@@ -97,7 +98,7 @@ def check_coco(
     unknown = {entry["image_id"] for entry in entries if image_ids.find(entry["image_id"]) is None}
     if unknown:
         raise AnnotationError(
-            f"{name}: annotations have an 'image_id' that no image has. Received: {plain(sorted(unknown, key=str))}"
+            f"{name}: annotations have an 'image_id' that no image has. Received: {cut(sorted(unknown, key=str))}"
         )
     persons = [
         {**entry, "image_id": image_ids.find(entry["image_id"]), "category_id": category_ids.find(entry["category_id"])}
@@ -114,7 +115,7 @@ def check_coco(
         row = int(np.argmax(wrong))
         flags = sorted(set(keypoints[row, :, 2].tolist()))
         raise AnnotationError(
-            f"{where(row)} must have 0, 1 or 2 as every third of its 'keypoints'. Received: {plain(flags)}"
+            f"{where(row)} must have 0, 1 or 2 as every third of its 'keypoints'. Received: {cut(flags)}"
         )
     boxes, no_box = optional_numbers(persons, "bbox", (4,), where, default=0.0)
     for row in no_box:

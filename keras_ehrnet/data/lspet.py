@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_ehrnet.data._checks import load_json, need, need_unique, numbers, plain
+from keras_ehrnet.data._checks import load_json, need, need_unique, numbers
 from keras_ehrnet.data.annotations import (
     Dataset,
     Person,
@@ -20,6 +20,7 @@ from keras_ehrnet.data.annotations import (
 )
 from keras_ehrnet.skeletons import LSP_14, Skeleton
 from keras_ehrnet.support.errors import AnnotationError, reads
+from keras_ehrnet.support.messages import cut
 
 
 @reads(AnnotationError)
@@ -58,7 +59,7 @@ def read_lspet(
     order = Skeleton(name, tuple(map(str, joint_names)), ()).mapping_to(LSP_14)
     known = [joint for joint in order if joint is not None]
     if len(known) != len(order) or len(joint_names) != LSP_14.num_joints:
-        raise AnnotationError(f"{name} must have the joints of LSP in 'joint_names'. Received: {plain(joint_names)}")
+        raise AnnotationError(f"{name} must have the joints of LSP in 'joint_names'. Received: {cut(joint_names)}")
     entries = need(content, "images", name, list)
     files = [need(entry, "file_name", f"{name}: image {row}", str) for row, entry in enumerate(entries)]
     need_unique(files, "file_name", f"{name}: images")

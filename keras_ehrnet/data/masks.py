@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from keras_ehrnet.data._checks import need, plain
+from keras_ehrnet.data._checks import need
 from keras_ehrnet.data.annotations import Person, Sample
 from keras_ehrnet.support.errors import AnnotationError
+from keras_ehrnet.support.messages import cut
 
 
 def crowd_mask(sample: Sample) -> np.ndarray:
@@ -63,11 +64,11 @@ def check_segmentation(person: Person, size: tuple[int, int] | None, where: str)
             raise AnnotationError(f"{where} must be of the size of the image. Received: {received}")
         runs = _run_lengths(person.segmentation["counts"])
         if runs is None or size is None or sum(runs) != size[0] * size[1]:
-            counts = plain(person.segmentation["counts"])
+            counts = cut(person.segmentation["counts"])
             raise AnnotationError(f"{where} must be run lengths that fill the image. Received: {counts}")
     elif not isinstance(person.segmentation, list) or not all(_is_polygon(polygon) for polygon in person.segmentation):
         raise AnnotationError(
-            f"{where} must be a list of flat lists x, y, x, y ... Received: {plain(person.segmentation)}"
+            f"{where} must be a list of flat lists x, y, x, y ... Received: {cut(person.segmentation)}"
         )
 
 

@@ -18,12 +18,14 @@ from typing import Any
 import cv2
 import numpy as np
 
-from keras_ehrnet.data._checks import load_json, need, plain
+from keras_ehrnet.data._checks import flag, load_json, need, numbers
 from keras_ehrnet.data.annotations import Dataset, Person, Sample
+from keras_ehrnet.data.masks import check_segmentation
 from keras_ehrnet.images import ArchiveMember, ImageError
 from keras_ehrnet.skeletons import SKELETONS, Skeleton
 from keras_ehrnet.support.errors import RecordError, reading, reads
 from keras_ehrnet.support.files import replacing, write_file
+from keras_ehrnet.support.messages import cut, is_whole
 from keras_ehrnet.support.terminal import progress_bar
 
 INDEX = "index.json"
@@ -137,6 +139,7 @@ def read_tfrecords(folder: str | os.PathLike) -> Dataset:
     content = load_json(path, dict)
     if need(content, "version", str(path)) != _VERSION:
         raise RecordError(f"{path} must be of version {_VERSION}. Received: {content['version']!r}")
+    skeleton = _skeleton(need(content, "skeleton", str(path), dict), str(path))
     samples = []
     for shard in need(content, "shards", str(path), list):
         file = folder / need(shard, "file", f"{path}: shards", str)
@@ -146,13 +149,12 @@ def read_tfrecords(folder: str | os.PathLike) -> Dataset:
         for number, record in enumerate(records):
             where = f"{path}: {file.name}, record {number}"
             with reading(RecordError, where, "The record's entry in the index"):
-                samples.append(_sample(record, file, number, where))
+                samples.append(_sample(record, file, number, skeleton.num_joints, where))
         if samples and (size := file.stat().st_size) < (end := samples[-1].source.start + samples[-1].source.length):
             whole = sum(record["start"] + record["length"] <= size for record in records)
             raise RecordError(
                 f"{file} is cut short: record {whole} is not complete. Received: {size} bytes, not {end} or more"
             )
-    skeleton = _skeleton(need(content, "skeleton", str(path), dict), str(path))
     problems = {what: tuple(places) for what, places in content.get("problems", {}).items()}
     return Dataset(need(content, "name", str(path), str), skeleton, tuple(samples), problems)
 
@@ -264,19 +266,36 @@ def _example(tf: Any, image: bytes, record: dict[str, Any]) -> Any:
     return tf.train.Example(features=tf.train.Features(feature=features))
 
 
-def _sample(record: dict, file: Path, number: int, where: str) -> Sample:
+def _sample(record: dict, file: Path, number: int, joints: int, where: str) -> Sample:
     places = {key: need(record, key, where, int) for key in ("start", "length", "checksum")}
     first, length = need(record, "image", where, list)
     # What does not lie in its record would be read as another's picture, or from nowhere.
     if not 0 <= first <= first + length <= places["length"] or places["start"] < 0:
-        raise RecordError(f"{where} must lie in its shard, and the image in it. Received: {plain(record['image'])}")
+        raise RecordError(f"{where} must lie in its shard, and the image in it. Received: {cut(record['image'])}")
     image = RecordImage(file, f"record {number}", image=(first, length), **places)
-    persons = []
-    for person in need(record, "persons", where, list):
-        segmentation = person.get("segmentation")
-        persons.append(Person(**{**person, "segmentation": segmentation}))
     size = tuple(need(record, "image_size", where, list))
-    return Sample(need(record, "image_id", where, (int, str)), image, size, tuple(persons))
+    if len(size) != 2 or not all(map(is_whole, size)):
+        raise RecordError(f"{where} must have width and height in 'image_size'. Received: {cut(size)}")
+    entries = need(record, "persons", where, list)
+    persons = tuple(_person(entry, size, joints, f"{where}, person {row}") for row, entry in enumerate(entries))
+    return Sample(need(record, "image_id", where, (int, str)), image, (size[0], size[1]), persons)
+
+
+def _person(entry: dict, size: tuple[int, ...], joints: int, where: str) -> Person:
+    shapes = {"joints": (joints, 3), "box": (4,), "area": ()}
+    values = {key: numbers([entry], key, shape, lambda _: where)[0] for key, shape in shapes.items()}
+    head = need(entry, "head_size", where, (int, float, type(None)))
+    person = Person(
+        values["joints"],
+        values["box"],
+        float(values["area"]),
+        is_crowd=flag(entry, "is_crowd", where),
+        head_size=None if head is None else float(head),
+        segmentation=entry.get("segmentation") or None,
+        person_id=need(entry, "person_id", where, (int, str, type(None))),
+    )
+    check_segmentation(person, (size[0], size[1]), where)
+    return person
 
 
 def _skeleton(entry: dict, where: str) -> Skeleton:
@@ -286,7 +305,7 @@ def _skeleton(entry: dict, where: str) -> Skeleton:
     if known is None or read == known:
         return known or read
     if read.joint_names != known.joint_names:
-        raise RecordError(f"{where}: the joints are not those of {known.name!r}. Received: {plain(read.joint_names)}")
+        raise RecordError(f"{where}: the joints are not those of {known.name!r}. Received: {cut(read.joint_names)}")
     # The first shards told names and limbs alone.
     return read if "sigmas" in entry else known
 

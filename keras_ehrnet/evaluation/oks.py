@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_ehrnet.data._checks import Ids, identity, need_unique, numbers, plain
+from keras_ehrnet.data._checks import Ids, identity, need_unique, numbers
 from keras_ehrnet.data.coco import CocoContent, check_coco
+from keras_ehrnet.support.messages import cut
 
 MAX_DETECTIONS = 20
 """COCO scores the best 20 persons of each image."""
@@ -115,7 +116,7 @@ def oks_average_precision(
     if sigmas is None or len(sigmas) != content.skeleton.num_joints:
         raise ValueError(
             f"The skeleton {content.skeleton.name!r} of {content.name} needs sigmas, one for each of its "
-            f"{content.skeleton.num_joints} joints. Received: {plain(sigmas)}"
+            f"{content.skeleton.num_joints} joints. Received: {cut(sigmas)}"
         )
     known = [image["id"] for image in content.images]
     known_ids = Ids(known, f"{content.name}: images")
@@ -141,7 +142,7 @@ def _chosen_images(image_ids: Iterable[int | str], known: Ids, name: str) -> lis
     found = [(image_id, known.find(image_id)) for image_id in image_ids]
     unknown = {image_id for image_id, own in found if own is None}
     if unknown:
-        raise ValueError(f"{name} has no images of these ids. Received: {plain(sorted(unknown, key=str))}")
+        raise ValueError(f"{name} has no images of these ids. Received: {cut(sorted(unknown, key=str))}")
     chosen = [own for _, own in found if own is not None]
     need_unique(chosen, "id", "The list of images to score")
     return chosen
@@ -164,7 +165,7 @@ def _checked_results(results: Sequence[dict], content: CocoContent, known: Ids) 
         category_id = category_ids.find(identity(result, "category_id", where(row)))
         if category_id is None:
             expected = f"must have one of {content.category_ids} as 'category_id'"
-            raise ValueError(f"{where(row)} {expected}. Received: {plain(result['category_id'])}")
+            raise ValueError(f"{where(row)} {expected}. Received: {cut(result['category_id'])}")
         ids.append({"image_id": image_id, "category_id": category_id})
     keypoints = numbers(results, "keypoints", (content.skeleton.num_joints, 3), where)
     scores = numbers(results, "score", (), where)

@@ -12,7 +12,6 @@ from typing import Any, cast
 import numpy as np
 
 from keras_ehrnet.data import read_coco, read_lspet, read_mpii
-from keras_ehrnet.data._checks import plain
 from keras_ehrnet.data.annotations import Dataset, Sample
 from keras_ehrnet.data.coco import CocoContent, check_coco
 from keras_ehrnet.evaluation.oks import CocoScores, oks_average_precision
@@ -23,7 +22,7 @@ from keras_ehrnet.prediction import PosePredictor
 from keras_ehrnet.skeletons import LSP_14, MPII_16, Skeleton
 from keras_ehrnet.support.errors import CheckpointError, reading
 from keras_ehrnet.support.files import sha256, why, write_file
-from keras_ehrnet.support.messages import suggests_keywords, warn
+from keras_ehrnet.support.messages import cut, suggests_keywords, warn
 from keras_ehrnet.support.terminal import progress_bar
 
 Record = dict[str, Any]
@@ -182,7 +181,7 @@ def _scored_category(content: CocoContent) -> int | str:
     if len(persons) != 1:
         raise ValueError(
             f"Where several categories have keypoints, one of them must be called 'person', or chosen by category=. "
-            f"Received: {content.name} with {plain(content.categories)}"
+            f"Received: {content.name} with {cut(content.categories)}"
         )
     return persons[0]
 
@@ -307,13 +306,23 @@ class _Journal:
         for number, line in enumerate(whole[1:], start=2):
             try:
                 entry = json.loads(line)
-                self.records[entry["image_id"]] = entry["people"]
-            except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(f"{self._path} is damaged in line {number}: delete that line to go on.") from error
+                self.records[entry["image_id"]] = [_checked(person) for person in entry["people"]]
+            except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+                raise CheckpointError(
+                    f"The journal is damaged in line {number}: delete that line to go on. Received: {self._path}"
+                ) from error
 
     def add(self, image_id: Any, people: list[Record]) -> None:
         with self._path.open("a") as file:
             file.write(json.dumps({"image_id": image_id, "people": people}) + "\n")
+
+
+def _checked(person: Record) -> Record:
+    """A person of a journal; ValueError, TypeError or KeyError where it is none."""
+    keypoints, score = np.asarray(person["keypoints"], float), float(person["score"])
+    if keypoints.ndim != 2 or keypoints.shape[1] != 3 or not (np.isfinite(keypoints).all() and np.isfinite(score)):
+        raise ValueError
+    return person
 
 
 def _coco_results(records: dict[Any, list[Record]], sample: Sample, category_id: int | str) -> list[Record]:

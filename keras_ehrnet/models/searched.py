@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_ehrnet.families import FAMILIES
+from keras_ehrnet.support.errors import ModelError, reading
 from keras_ehrnet.support.files import write_file
 from keras_ehrnet.support.messages import suggestion
 
@@ -158,7 +159,8 @@ def read_backbone(source: str | os.PathLike | Mapping[str, Any] | SearchedBackbo
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is unknown, damaged, or of another version.
+        ModelError: if the file is damaged, or of another version.
+        ValueError: if the variant is unknown.
 
     Example:
         >>> from keras_ehrnet.models.searched import read_backbone
@@ -180,8 +182,5 @@ def read_backbone(source: str | os.PathLike | Mapping[str, Any] | SearchedBackbo
         )
     if not path.is_file():
         raise FileNotFoundError(f"There is no such file of blocks. Received: {path}")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON ({error}). Received: {path}") from error
-    return SearchedBackbone.from_dict(content, str(path))
+    with reading(ModelError, path, "The file of blocks"):
+        return SearchedBackbone.from_dict(json.loads(path.read_text(encoding="utf-8-sig")), str(path))

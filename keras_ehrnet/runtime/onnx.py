@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_ehrnet.metadata import Metadata
-from keras_ehrnet.support.errors import ModelError, reason
+from keras_ehrnet.support.errors import ModelError, reading, reason
 from keras_ehrnet.support.files import sha256
 
 METADATA_KEY = "keras_ehrnet"
@@ -124,10 +124,11 @@ def _session(path: Path, threads: int | None):
 
 
 def _metadata(session, path: Path) -> Metadata:
-    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    with reading(ModelError, path, "The ONNX file"):
+        text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
     if text is None:
         raise ModelError(
             "The ONNX file says nothing about its keypoints: write it with keras_ehrnet.export.onnx, or run it with "
             f"onnxruntime itself. Received: {str(path)!r}"
         )
-    return Metadata.from_json(text)
+    return Metadata.from_json(text, path)

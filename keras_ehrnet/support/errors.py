@@ -7,9 +7,17 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
+_LONGEST = 1200
+"""Characters of a message."""
+
 
 class KerasEhrnetError(ValueError):
     """Something was given to this package that it cannot work with; the message says what, and what it expected."""
+
+    def __init__(self, message: object = "") -> None:
+        text = str(message)
+        # A damaged file can make a value of pages, which whoever reads the message has no use for.
+        super().__init__(text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 3 :]}")
 
 
 class ImageError(KerasEhrnetError):

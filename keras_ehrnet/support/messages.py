@@ -75,6 +75,18 @@ def suggestion(received: object, valid: Iterable[object]) -> str:
     return listed if near is None else f"Did you mean {near!r}? {listed}"
 
 
+def cut(value: object, limit: int = 80) -> str:
+    """A value as text for an error message, cut to a readable length.
+
+    Example:
+        >>> from keras_ehrnet.support.messages import cut
+        >>> cut(list(range(100)), limit=16)
+        '[0, 1, 2, 3, ...'
+    """
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
 def is_whole(value: object, least: int = 1) -> TypeGuard[int]:
     """Whether this is a whole number, Python's or NumPy's, and not below `least`.
 

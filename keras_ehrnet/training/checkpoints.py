@@ -79,8 +79,10 @@ class Checkpoints:
         path = self.paths()[-1]
         state = _state(model)
         with reading(CheckpointError, path, "The checkpoint"), np.load(path) as file:
-            arrays = {name: file[name] for name in file.files}
+            arrays = {name: np.asarray(file[name]) for name in file.files}
             del arrays[_POSITION]
+            if any(array.dtype.kind in "OSU" for array in arrays.values()):
+                raise CheckpointError(f"The checkpoint holds texts where numbers are. Received: {path}")
         for name in (*state, *arrays):
             here = tuple(state[name].shape) if name in state else None
             there = arrays[name].shape if name in arrays else None
