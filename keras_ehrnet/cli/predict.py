@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
@@ -31,6 +32,13 @@ if TYPE_CHECKING:
 
     from keras_ehrnet.poses import Poses
     from keras_ehrnet.prediction import PosePredictor
+
+
+class Engine(str, Enum):
+    """What finds people."""
+
+    local = "local"
+    ray = "ray"
 
 
 def predict(
@@ -66,11 +74,18 @@ def predict(
     ] = 60.0,
     input_size: Annotated[str | None, typer.Option("--input-size", help="height,width for models of any size.")] = None,
     csv: Annotated[bool, typer.Option("--csv", help="Write a CSV table beside the JSON.")] = False,
+    engine: Annotated[
+        Engine, typer.Option("--engine", help="What does the work; ray: many images by many workers, into Parquet.")
+    ] = Engine.local,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Ray: how many work at a time.")] = 2,
 ) -> None:
     """Find people: writes pictures and JSON, prints a table."""
     from keras_ehrnet import prediction, runtime
 
-    paths, videos = _listed(source)
+    spread = engine is Engine.ray
+    paths, videos = ([], []) if spread else _listed(source)
+    if spread and (csv or prediction.is_video(source)):
+        raise ValueError("--engine ray takes images and writes Parquet: leave out --csv, and name no video.")
     if videos and csv:
         raise ValueError("--csv is for images; a video's points are written as a line of JSON per frame.")
     size = size_of(input_size)
@@ -94,11 +109,26 @@ def predict(
         max_people=max_people,
         min_score=min_score,
     )
-    if videos:
+    if spread:
+        _predict_with_ray(predictor, source, output, workers)
+    elif videos:
         options = {"smooth": smooth, "track": track, "threshold": threshold, "max_frames": max_frames}
         _predict_videos(predictor, videos, output, {**options, "patience": patience})
     else:
         _predict_images(predictor, paths, output, threshold, csv)
+
+
+def _predict_with_ray(predictor: PosePredictor, source: str, output: Path, workers: int) -> None:
+    from keras_ehrnet.prediction.ray_engine import predict_with_ray
+
+    report = predict_with_ray(predictor, source, output, workers=workers)
+    earlier = f"; {report.earlier} were done before" if report.earlier else ""
+    make_console().print(
+        f"{report.images} images, {report.persons} persons{earlier}. Parquet: {output}", soft_wrap=True
+    )
+    if report.failed:
+        complain(f"{report.failed} images could not be read: their rows have an error.")
+        raise typer.Exit(FAILED if report.failed == report.images else 1)
 
 
 def _listed(source: str) -> tuple[list[Path], list[str]]:

@@ -234,7 +234,9 @@ def _checked_file(path: str | os.PathLike) -> Path:
 
 def _usual_threads() -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, _MOST_THREADS)
+    # Engines such as Ray tell the many workers of a machine so how much of it each has.
+    share = os.environ.get("OMP_NUM_THREADS", "")
+    return min(cores, _MOST_THREADS, max(int(share), 1) if share.isdigit() else cores)
 
 
 def _delegate(package: ModuleType, delegate: Any) -> Any:

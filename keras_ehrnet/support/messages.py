@@ -14,7 +14,7 @@ from typing import ParamSpec, TypeGuard, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_EXTRAS = {"onnx": "onnx", "onnxruntime": "onnx", "torch": "torch", "jax": "jax"}
+_EXTRAS = {"onnx": "onnx", "onnxruntime": "onnx", "torch": "torch", "jax": "jax", "ray": "ray", "pyarrow": "ray"}
 """Packages by the extra that installs them; everything else that may be missing is for building, with TensorFlow."""
 
 
