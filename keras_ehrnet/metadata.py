@@ -238,6 +238,27 @@ class Metadata:
             return _from_content(content, source)
 
 
+def check_skeleton(model: Any, skeleton: Skeleton) -> dict[str, tuple[int | None, ...]]:
+    """Shapes of the maps that a Keras model gives, by name, for a skeleton that must be its own.
+
+    Args:
+        model: `keras.Model`.
+        skeleton: `Skeleton`.
+
+    Raises:
+        ValueError: if the skeleton has another number of joints, or the model gives no maps.
+    """
+    outputs = model.output if isinstance(model.output, dict) else {}
+    maps = {name: tuple(tensor.shape) for name, tensor in outputs.items()}
+    keypoints = {maps[name][-1] for name in ("heatmaps", "heatmaps_4") if name in maps}
+    if keypoints != {skeleton.num_joints}:
+        raise ValueError(
+            f"Model {model.name!r} has {', '.join(map(str, keypoints)) or 'no'} keypoints. "
+            f"Received: skeleton {skeleton.name!r} with {skeleton.num_joints}"
+        )
+    return maps
+
+
 @reads(MetadataError)
 def read(model: str | os.PathLike | bytes) -> Metadata | None:
     """The metadata of a `.tflite` or `.keras` file.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keras_ehrnet.metadata import Input, Metadata
+from keras_ehrnet.metadata import Input, Metadata, check_skeleton
 from keras_ehrnet.models.variants import usual_input_size
 from keras_ehrnet.skeletons import Skeleton
 from keras_ehrnet.support.messages import suggests_keywords
@@ -74,14 +74,7 @@ def describe(
     Raises:
         ValueError: if the skeleton does not fit the model.
     """
-    outputs = model.output if isinstance(model.output, dict) else {}
-    maps = {name: tuple(tensor.shape) for name, tensor in outputs.items()}
-    keypoints = {maps[name][-1] for name in ("heatmaps", "heatmaps_4") if name in maps}
-    if keypoints != {skeleton.num_joints}:
-        raise ValueError(
-            f"Model {model.name!r} has {', '.join(map(str, keypoints)) or 'no'} keypoints. "
-            f"Received: skeleton {skeleton.name!r} with {skeleton.num_joints}"
-        )
+    maps = check_skeleton(model, skeleton)
     normalizes = any(layer.name == "preprocessing" for layer in model.layers)
     size = input_size or usual_input_size(model)
     source = Input(*size, dtype="float32", name=model.inputs[0].name, normalized_inside=normalizes)

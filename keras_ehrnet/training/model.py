@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_ehrnet import losses, metadata
+from keras_ehrnet import losses, weights
 from keras_ehrnet.data.classification import LabelledExamples
 from keras_ehrnet.data.loader import as_training_data
 from keras_ehrnet.data.targets import Batch, Examples
-from keras_ehrnet.skeletons import SKELETONS, Skeleton
 from keras_ehrnet.training.lean import training_clone
 from keras_ehrnet.training.optimizers import make_optimizer
 from keras_ehrnet.training.recipe import Recipe
-from keras_ehrnet.weights import REGISTRY, fetch, formats
-from keras_ehrnet.weights import load as load_weights
-from keras_ehrnet.weights.transfer import transfer as transfer_weights
 
 _CLASSES = "predictions"
 
@@ -43,8 +38,7 @@ def compiled_model(
     """
     network = _network(recipe)
     if recipe.model.weights is not None:
-        skeleton = None if recipe.is_classifier else recipe.skeleton
-        _initialise(network, recipe.model.weights, recipe.model.transfer, skeleton, say)
+        _initialise(network, recipe, recipe.model.weights, say)
     clone = training_clone(network, freeze_statistics=recipe.model.freeze_batch_norm)
     maps = {_CLASSES: clone.output} if recipe.is_classifier else clone.output
     supervised = _losses(recipe, network)
@@ -94,25 +88,13 @@ def _limbs(recipe: Recipe) -> Sequence[Sequence[int]]:
     return recipe.skeleton.limbs
 
 
-def _initialise(
-    network: keras.Model, source: str, transfer: str, skeleton: Skeleton | None, say: Callable[[str], None]
-) -> None:
-    if transfer == "whole":
-        load_weights(network, source)
+def _initialise(network: keras.Model, recipe: Recipe, source: str, say: Callable[[str], None]) -> None:
+    if recipe.model.transfer == "whole":
+        weights.load(network, source)
         say(f"weights of {source}")
         return
-    registered = REGISTRY.get(source)
-    tensors = formats.read(Path(source) if registered is None else fetch(registered))
-    origin = _skeleton_of(source)
-    say(f"weights of {source}: {transfer_weights(network, tensors, origin, skeleton)}")
-
-
-def _skeleton_of(source: str) -> Skeleton | None:
-    """The skeleton of weights, where something tells it."""
-    if source in REGISTRY:
-        return SKELETONS[REGISTRY[source].skeleton]
-    about = metadata.read(source) if source.endswith(".keras") else None
-    return about and about.skeleton
+    taken = weights.load(network, source, transfer="fitting" if recipe.is_classifier else recipe.skeleton)
+    say(f"weights of {source}: {taken}")
 
 
 def _losses(recipe: Recipe, network: keras.Model) -> dict[str, keras.losses.Loss]:

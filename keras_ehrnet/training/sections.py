@@ -38,8 +38,8 @@ class ModelRecipe:
         freeze_batch_norm: bool. Whether batch norms keep the statistics they start with, for fine-tuning: a step then
             costs a third less.
         weights: str or None. What to start from: what `keras_ehrnet.weights.load` takes.
-        transfer: `"whole"`: the weights must fit; `"fitting"`: take those whose name and shape fit, such as a backbone;
-            of registered weights of another skeleton also the heads of the joints that both have.
+        transfer: `"whole"`: the weights must fit; `"fitting"`: take those whose name and shape fit, such as a backbone,
+            and heads joint by joint, by the joints' names, as `weights.load(transfer=skeleton)` does.
         train_upscaling: bool. EfficientPose: whether the transposed convolutions that enlarge the heatmaps are trained
             and supervised, at full size. They start as bilinear interpolation, and stay it if not.
     """

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
 
+from keras_ehrnet.metadata import check_skeleton
+from keras_ehrnet.skeletons import SKELETONS, Skeleton
 from keras_ehrnet.support.files import replacing, writing
 from keras_ehrnet.support.messages import suggestion, warn
 from keras_ehrnet.weights import download, formats, layouts
@@ -16,6 +19,8 @@ from keras_ehrnet.weights.download import fetch, home
 from keras_ehrnet.weights.formats import WeightsError, WeightsSource
 from keras_ehrnet.weights.registry import DEFAULT, DEFAULT_REFINE, REGISTRY, Entry, entry, packaged
 from keras_ehrnet.weights.saving import write_keras
+from keras_ehrnet.weights.transfer import Transferred
+from keras_ehrnet.weights.transfer import transfer as transfer_weights
 
 if TYPE_CHECKING:
     import keras
@@ -27,6 +32,7 @@ __all__ = [
     "DEFAULT_REFINE",
     "REGISTRY",
     "Entry",
+    "Transferred",
     "WeightsError",
     "convert",
     "download",
@@ -38,35 +44,58 @@ __all__ = [
 ]
 
 
-def load(model: keras.Model, source: WeightsSource) -> keras.Model:
-    """Loads weights into a model: ours, or the published ones, whatever their format.
+@overload
+def load(model: keras.Model, source: WeightsSource, *, transfer: Literal["whole"] = "whole") -> keras.Model: ...
 
-    Nothing is assigned unless everything fits.
+
+@overload
+def load(model: keras.Model, source: WeightsSource, *, transfer: Literal["fitting"] | Skeleton) -> Transferred: ...
+
+
+def load(model: keras.Model, source: WeightsSource, *, transfer: str | Skeleton = "whole") -> keras.Model | Transferred:
+    """Loads weights into a model: ours, or the published ones, whatever their format.
 
     Args:
         model: `keras.Model`, from one of this package's builders.
         source: what to load. A name from `weights.REGISTRY` (downloaded if need be); the path of a `.weights.h5` or
             `.keras` file, of an official EfficientPose `.h5`, or of a PyTorch checkpoint of EfficientHRNet,
             EfficientNet or EfficientPose-A/B/C; or a mapping from the published PyTorch tensor names to arrays.
+        transfer: `"whole"`: nothing is assigned unless everything fits. A `Skeleton`, which is to be that of the model:
+            the trunk is taken as it is, heads joint by joint and limb by limb, by the joints' names; what has no
+            counterpart keeps its values. `"fitting"`: whatever fits by name and shape, such as a backbone.
 
     Returns:
-        The same model.
+        The same model; with another `transfer` than `"whole"` what was taken, as `Transferred`.
 
     Raises:
         WeightsError: if the source cannot be read or does not fit; the message names the first tensor that does not.
+        ValueError: if `transfer` is none of these, or the skeleton not that of the model.
 
     Example:
-        >>> import numpy as np, keras_ehrnet as ke
-        >>> from keras_ehrnet.weights import layouts
-        >>> model = ke.EfficientPoseNAS("A")
-        >>> state_dict = {"final.2.weight": np.zeros((5, 32, 1, 1))}
-        >>> ke.weights.load(model, state_dict)
+        >>> import keras_ehrnet as ke
+        >>> dog = ke.Skeleton("dog", ("nose", "tail", "left_paw", "right_paw"), limbs=((0, 1), (0, 2), (0, 3)))
+        >>> model = ke.EfficientPose("RT", num_keypoints=4, num_limbs=3)
+        >>> print(ke.weights.load(model, "efficientpose-rt-coco", transfer=dog))
+        266 weights taken whole, heads of nose; 2 left as they were (pafs/kernel, pafs/bias)
+        >>> ke.weights.load(model, {"final.2.weight": [0.0]})
         Traceback (most recent call last):
         keras_ehrnet.support.errors.WeightsError: ...
     """
+    skeleton = transfer if isinstance(transfer, Skeleton) else None
+    if skeleton is not None:
+        check_skeleton(model, skeleton)
+    elif transfer not in _TRANSFERS:
+        raise ValueError(
+            f"transfer is a Skeleton, or one of two words. {suggestion(transfer, _TRANSFERS)} Received: {transfer!r}"
+        )
     tensors = _read(source)
+    if transfer != "whole":
+        return transfer_weights(model, tensors, skeleton)
     assign(model, tensors)
     return model
+
+
+_TRANSFERS = ("whole", "fitting")
 
 
 def convert(model: keras.Model, source: WeightsSource, path: str | Path, metadata: Metadata | None = None) -> Path:
@@ -150,7 +179,8 @@ def _read(source: WeightsSource) -> formats.Tensors:
     if isinstance(source, Mapping):
         return formats.from_mapping(source)
     if isinstance(source, str) and source in REGISTRY:
-        return formats.read(fetch(REGISTRY[source]))
+        registered = REGISTRY[source]
+        return replace(formats.read(fetch(registered)), skeleton=SKELETONS[registered.skeleton])
     if not isinstance(source, (str, os.PathLike)):
         raise WeightsError(f"Weights are a name, a file or a mapping. Received: {type(source).__name__}")
     path = Path(source)

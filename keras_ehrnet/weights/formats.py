@@ -6,12 +6,14 @@ import os
 import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_ehrnet import metadata
+from keras_ehrnet.skeletons import MPII_16, Skeleton
 from keras_ehrnet.support.errors import WeightsError, reason
 from keras_ehrnet.support.files import sha256
 from keras_ehrnet.weights import layouts, registry
@@ -29,11 +31,13 @@ class Tensors:
         values: mapping of tensor name to array.
         slots: callable. Which of them fills which weight of a model.
         origin: str. Where they come from, for messages.
+        skeleton: `Skeleton` of the network that they are of, or None where nothing tells.
     """
 
     values: Mapping[str, np.ndarray]
     slots: Callable[[keras.Model], Iterator[layouts.Slot]]
     origin: str
+    skeleton: Skeleton | None = None
 
 
 WeightsSource = str | os.PathLike[str] | Mapping[str, Any]
@@ -128,9 +132,9 @@ def _read_hdf5(file: Any, origin: str) -> Tensors:
 
     with h5py.File(file, "r") as archive:
         if "model_weights" in archive:
-            return Tensors(_legacy_tensors(archive["model_weights"]), layouts.efficientpose_slots, origin)
+            return Tensors(_legacy_tensors(archive["model_weights"]), layouts.efficientpose_slots, origin, MPII_16)
         if "layer_names" in archive.attrs:
-            return Tensors(_legacy_tensors(archive), layouts.efficientpose_slots, origin)
+            return Tensors(_legacy_tensors(archive), layouts.efficientpose_slots, origin, MPII_16)
         if "layers" in archive:
             return Tensors(_own_tensors(archive["layers"], origin), layouts.own_slots, origin)
     raise WeightsError(f"{origin} is an HDF5 file, but holds no weights of Keras")
@@ -166,7 +170,9 @@ def _read_zip(path: Path) -> Tensors:
         members = archive.namelist()
         if "model.weights.h5" in members:
             with archive.open("model.weights.h5") as file:
-                return _read_hdf5(file, str(path))
+                tensors = _read_hdf5(file, str(path))
+            about = metadata.read(path)
+            return replace(tensors, skeleton=about.skeleton) if about else tensors
     if any(member.endswith("data.pkl") for member in members):
         return _read_torch(path)
     raise WeightsError(damaged(path, "it is an archive, but holds neither Keras nor PyTorch weights"))

@@ -27,7 +27,7 @@ class Slot:
         weight: str. Our name of it, `layer/weight`.
         tensor: str. The published name.
         axes: tuple of int, or None. Order in which the tensor's axes become the weight's.
-        rows: tuple (first, end). Part of the tensor's first axis that belongs to this weight.
+        half: int, or None. Which half of the tensor's first axis belongs to this weight, 0 or 1; None: all of it.
         optional: bool. Whether published files may lack it.
     """
 
@@ -35,12 +35,14 @@ class Slot:
     weight: str
     tensor: str
     axes: tuple[int, ...] | None = None
-    rows: tuple[int | None, int | None] = (None, None)
+    half: int | None = None
     optional: bool = False
 
     def value(self, tensor: np.ndarray) -> np.ndarray:
         """The published tensor, cut and turned into the weight's shape."""
-        part = np.asarray(tensor)[slice(*self.rows)] if np.ndim(tensor) else np.asarray(tensor)
+        part = np.asarray(tensor)
+        if self.half is not None and part.ndim:
+            part = np.array_split(part, 2)[self.half]
         if self.axes is None or part.ndim != len(self.axes):
             return part
         return part.transpose(self.axes)
@@ -146,6 +148,9 @@ _LITE_PARTS = {
     "expand_bn": ("", "tpu_batch_normalization/FusedBatchNormV3_0"),
 }
 
+_HALVES = {"heatmaps_4": 0, "tags_4": 1}
+"""The published network draws heatmaps and tags with one convolution: heatmaps first."""
+
 IGNORED = re.compile(r"(.*\.)?num_batches_tracked")
 """Published tensors that no layer needs."""
 
@@ -175,8 +180,8 @@ def torch_slots(model: keras.Model) -> Iterator[Slot]:
             )
         for variable in layer.weights:
             suffix, axes = weights[variable.name]
-            rows = _head_rows(layer.name, variable.shape[-1])
-            yield Slot(variable, f"{layer.name}/{variable.name}", f"{prefix}.{suffix}", axes, rows)
+            half = _HALVES.get(layer.name)
+            yield Slot(variable, f"{layer.name}/{variable.name}", f"{prefix}.{suffix}", axes, half)
 
 
 def efficientpose_slots(model: keras.Model) -> Iterator[Slot]:
@@ -257,11 +262,6 @@ def _backbone_or_hrnet_name(layer: keras.Layer, blocks: dict[str, int]) -> str |
         position = {"conv": 0, "bn": 1}[kind]
         return f"{prefix}.{position}" if source > target else f"{prefix}.{step}.{position}"
     return _apply(_EFFICIENTHRNET_RULES, layer.name)
-
-
-def _head_rows(layer_name: str, channels: int) -> tuple[int | None, int | None]:
-    """The published network draws heatmaps and tags with one convolution: heatmaps first."""
-    return {"heatmaps_4": (None, channels), "tags_4": (channels, None)}.get(layer_name, (None, None))
 
 
 def _nas_name(layer: keras.Layer, blocks: dict[str, int]) -> str | None:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from keras_ehrnet.skeletons import Skeleton
-from keras_ehrnet.weights.formats import Tensors, WeightsError
+from keras_ehrnet.families import MAPS
+from keras_ehrnet.skeletons import Skeleton, generic
+from keras_ehrnet.support.errors import WeightsError
+from keras_ehrnet.support.messages import warn
+from keras_ehrnet.weights.formats import Tensors
 
 if TYPE_CHECKING:
     import keras
-
-_JOINT_HEADS = ("heatmaps", "heatmaps_2", "heatmaps_coarse", "heatmaps_fine", "heatmaps_4", "tags_4")
-_LIMB_HEADS = ("pafs",)
 
 
 @dataclass(frozen=True)
@@ -40,22 +40,22 @@ class Transferred:
         return f"{len(self.whole)} weights taken whole{heads}; {len(self.left)} left as they were{some}"
 
 
-def transfer(model: keras.Model, tensors: Tensors, source: Skeleton | None, target: Skeleton | None) -> Transferred:
+def transfer(model: keras.Model, tensors: Tensors, target: Skeleton | None) -> Transferred:
     """Gives a model what fits of other weights: by name and shape, and heads by the names of joints.
 
     Args:
         model: `keras.Model` of this package.
         tensors: `Tensors` of a file of the same family, or of its backbone.
-        source: `Skeleton` the file is of; None: heads are taken only where all of a weight fits.
-        target: `Skeleton` the model is of; None likewise.
+        target: `Skeleton` the model is of; None: heads are taken only where all of a weight fits.
 
     Returns:
         `Transferred`.
 
     Raises:
-        WeightsError: if nothing fits.
+        WeightsError: if nothing fits, the model then being as it was.
     """
-    heads = {} if source is None or target is None else _heads(source, target)
+    source = None if target is None else tensors.skeleton or _guessed(model, tensors, target)
+    heads = {} if source is None or target is None else _heads(model, source, target)
     whole, by_joint, left = [], [], []
     for slot in tensors.slots(model):
         tensor = tensors.values.get(slot.tensor)
@@ -64,7 +64,7 @@ def transfer(model: keras.Model, tensors: Tensors, source: Skeleton | None, targ
         if value is None or not np.isfinite(value).all():
             left.append(slot.weight)
         elif layer in heads:
-            taken = _by_channel(np.array(slot.variable), value, heads[layer])
+            taken = heads[layer].taken(np.array(slot.variable), value)
             (left if taken is None else by_joint).append(slot.weight)
             if taken is not None:
                 slot.variable.assign(taken)
@@ -75,29 +75,95 @@ def transfer(model: keras.Model, tensors: Tensors, source: Skeleton | None, targ
             left.append(slot.weight)
     if not (whole or by_joint):
         raise WeightsError(f"No weight of {model.name!r} fits by name and shape. Received: {tensors.origin!r}")
-    taken_over = _joint_channels(source, target)[2] if source and target and by_joint else ()
-    names = tuple(target.joint_names[row] for row, _, _ in taken_over) if target else ()
+    names: tuple[str, ...] = ()
+    if source and target and by_joint:
+        origins = source.mapping_to(target)
+        names = tuple(name for name, origin in zip(target.joint_names, origins, strict=True) if origin is not None)
     return Transferred(tuple(whole), tuple(by_joint), names, tuple(left))
 
 
-_Channels = tuple[int, int, Sequence[tuple[int, int, float]]]
+def _guessed(model: keras.Model, tensors: Tensors, target: Skeleton) -> Skeleton | None:
+    """The skeleton of a file that names none: a known one with as many joints."""
+    counts = {
+        slot.value(tensors.values[slot.tensor]).shape[-1]
+        for slot in tensors.slots(model)
+        if slot.weight in ("heatmaps/bias", "heatmaps_4/bias") and slot.tensor in tensors.values
+    }
+    guess = generic(counts.pop()) if len(counts) == 1 else None
+    if guess is None or not guess.limbs:
+        return None
+    if not guess.same_joints(target):
+        warn(f"Nothing says what the {guess.num_joints} joints of {tensors.origin} are: taken for {guess.name!r}.")
+    return guess
 
 
-def _heads(source: Skeleton, target: Skeleton) -> dict[str, _Channels]:
+@dataclass(frozen=True)
+class _Channels:
+    """Which channels of a layer have counterparts in another network's.
+
+    Args:
+        there: int. How many the other network has.
+        here: int. How many this one has.
+        rows, origins: tuple of int. Channels here, and which each of them is there.
+        signs: tuple of float. 1, or -1 where what it tells points the other way.
+        square: bool. Whether they are what the layer takes as well as what it gives.
+    """
+
+    there: int
+    here: int
+    rows: tuple[int, ...]
+    origins: tuple[int, ...]
+    signs: tuple[float, ...]
+    square: bool = False
+
+    def behind(self, features: int, times: int) -> _Channels:
+        """The same so many times, one after the other, behind features that both networks have."""
+        starts = range(times)
+        return _Channels(
+            features + times * self.there,
+            features + times * self.here,
+            (*range(features), *(features + time * self.here + row for time in starts for row in self.rows)),
+            (*range(features), *(features + time * self.there + origin for time in starts for origin in self.origins)),
+            (*[1.0] * features, *self.signs * times),
+        )
+
+    def taken(self, current: np.ndarray, value: np.ndarray) -> np.ndarray | None:
+        """The current weight with what is known replaced; None where the weights are not of that form."""
+        axes = min(current.ndim, 2 if self.square else 1)
+        fits = value.shape[:-axes] == current.shape[:-axes] and value.ndim == current.ndim
+        fits = fits and value.shape[-axes:] == (self.there,) * axes and current.shape[-axes:] == (self.here,) * axes
+        if not (fits and self.rows):
+            return None
+        signs = np.array(self.signs)
+        taken = current.copy()
+        taken[(..., *np.ix_(*[self.rows] * axes))] = value[(..., *np.ix_(*[self.origins] * axes))] * (
+            np.outer(signs, signs) if axes == 2 else signs
+        )
+        return taken
+
+
+def _heads(model: keras.Model, source: Skeleton, target: Skeleton) -> Mapping[str, _Channels]:
     """Layers whose channels are told apart by their joints or limbs; none where those are the same."""
-    if source.joint_names == target.joint_names:
+    if (source.joint_names, source.limbs) == (target.joint_names, target.limbs):
         return {}
-    joints, limbs = _joint_channels(source, target), _limb_channels(source, target)
-    return {**dict.fromkeys(_JOINT_HEADS, joints), **dict.fromkeys(_LIMB_HEADS, limbs)}
+    joints, limbs = _joints(source, target), _limbs(source, target)
+    heads = {**dict.fromkeys(MAPS, joints), "pafs": limbs}
+    for layer in model.layers:
+        if type(layer).__name__ != "Conv2DTranspose":
+            continue
+        if layer.name == "head_deconv":  # Takes features, heatmaps and tags; they are the last axis of its kernel.
+            heads[layer.name] = joints.behind(layer.kernel.shape[-1] - 2 * joints.here, 2)
+        elif layer.name.startswith(("upscaling", "heatmaps")):  # Enlarges heatmaps, each from all of them.
+            heads[layer.name] = replace(joints, square=True)
+    return heads
 
 
-def _joint_channels(source: Skeleton, target: Skeleton) -> _Channels:
-    """Channels of both heads, and triples of target, origin and factor."""
+def _joints(source: Skeleton, target: Skeleton) -> _Channels:
     pairs = [(row, origin, 1.0) for row, origin in enumerate(source.mapping_to(target)) if origin is not None]
-    return source.num_joints, target.num_joints, pairs
+    return _channels(source.num_joints, target.num_joints, pairs)
 
 
-def _limb_channels(source: Skeleton, target: Skeleton) -> _Channels:
+def _limbs(source: Skeleton, target: Skeleton) -> _Channels:
     """The same of x and y of limbs; one that runs the other way has the opposite sign."""
     origins = source.mapping_to(target)
     there: dict[tuple[int | None, ...], tuple[int, float]] = {
@@ -110,16 +176,9 @@ def _limb_channels(source: Skeleton, target: Skeleton) -> _Channels:
         if ends in there:
             origin, sign = there[ends]
             pairs += [(2 * number + axis, 2 * origin + axis, sign) for axis in (0, 1)]
-    return 2 * len(source.limbs), 2 * len(target.limbs), pairs
+    return _channels(2 * len(source.limbs), 2 * len(target.limbs), pairs)
 
 
-def _by_channel(current: np.ndarray, value: np.ndarray, channels: _Channels) -> np.ndarray | None:
-    """The current weights with the known channels of the last axis replaced; None where heads are not of that form."""
-    there, here, pairs = channels
-    fits = value.shape[:-1] == current.shape[:-1] and value.shape[-1] == there and current.shape[-1] == here
-    if not (fits and pairs):
-        return None
-    taken = current.copy()
-    for row, origin, factor in pairs:
-        taken[..., row] = factor * value[..., origin]
-    return taken
+def _channels(there: int, here: int, pairs: list[tuple[int, int, float]]) -> _Channels:
+    rows, origins, signs = zip(*pairs, strict=True) if pairs else ((), (), ())
+    return _Channels(there, here, rows, origins, signs)
