@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -106,3 +108,21 @@ def family_of(output_names: object) -> str:
     """
     names = set(output_names) if isinstance(output_names, (Mapping, list, tuple, set)) else set()
     return next((family for output, family in _FAMILY_BY_OUTPUT.items() if output in names), "efficientnet")
+
+
+PartName = Literal["backbone", "neck", "heads"]
+"""Parts of a network: the first two, its trunk, see; the last gives maps or classes."""
+
+_BACKBONE = re.compile(r"(stem|block\d|top_)")
+_HEADS = re.compile(r"(heatmaps|tags|pafs|upscaling|predictions)")
+
+
+def part_of(layer_name: str) -> PartName:
+    """Which part of a network of any family a layer belongs to, told by its name.
+
+    Example:
+        >>> from keras_ehrnet.families import part_of
+        >>> part_of("block3a_dwconv"), part_of("stage2_module0_branch0_block0_conv1"), part_of("heatmaps_4")
+        ('backbone', 'neck', 'heads')
+    """
+    return "backbone" if _BACKBONE.match(layer_name) else "heads" if _HEADS.match(layer_name) else "neck"

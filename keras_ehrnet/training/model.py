@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -13,6 +14,7 @@ from keras_ehrnet import losses, weights
 from keras_ehrnet.data.classification import LabelledExamples
 from keras_ehrnet.data.loader import as_training_data
 from keras_ehrnet.data.targets import Batch, Examples
+from keras_ehrnet.families import part_of
 from keras_ehrnet.training.lean import training_clone
 from keras_ehrnet.training.optimizers import make_optimizer
 from keras_ehrnet.training.recipe import Recipe
@@ -39,15 +41,46 @@ def compiled_model(
     network = _network(recipe)
     if recipe.model.weights is not None:
         _initialise(network, recipe, recipe.model.weights, say)
+    rates = recipe.optimizer.rates
+    factors = {id(weight): rates.get(part_of(layer.name), 1.0) for layer in network.layers for weight in layer.weights}
+    frozen = [layer for layer in network.layers if rates.get(part_of(layer.name)) == 0]
+    for layer in frozen:
+        layer.trainable = False
+    if rates:
+        listed = ", ".join(f"{part} {factor:g}" for part, factor in rates.items())
+        say(f"factors of the learning rate: {listed}; {_count(network.trainable_variables):,} weights are trained")
     clone = training_clone(network, freeze_statistics=recipe.model.freeze_batch_norm)
     maps = {_CLASSES: clone.output} if recipe.is_classifier else clone.output
     supervised = _losses(recipe, network)
     outputs = {name: tensor for name, tensor in maps.items() if name in supervised}
     model = keras.Model(clone.input, outputs, name=f"{network.name}-training".replace("--", "-"))
     jit = "auto" if recipe.training.jit is None else recipe.training.jit
-    model.compile(optimizer=make_optimizer(recipe, steps_per_epoch), loss=supervised, jit_compile=jit)
+    each = [factors[id(weight)] for weight in model.trainable_variables] if rates else ()
+    model.compile(optimizer=make_optimizer(recipe, steps_per_epoch, each), loss=supervised, jit_compile=jit)
     model.optimizer.build(model.trainable_variables)
     return network, model
+
+
+@contextmanager
+def all_trainable(network: keras.Model) -> Iterator[None]:
+    """For writing a file: nothing in it is frozen, whatever a recipe froze in the network while it is trained."""
+    frozen = [layer for layer in network.layers if not layer.trainable]
+    unfreeze(network)
+    try:
+        yield
+    finally:
+        for layer in frozen:
+            layer.trainable = False
+
+
+def unfreeze(network: keras.Model) -> None:
+    """Lets all layers of a network be trained."""
+    for layer in network.layers:
+        layer.trainable = True
+
+
+def _count(variables: Sequence[keras.Variable]) -> int:
+    return sum(int(np.prod(variable.shape)) for variable in variables)
 
 
 def build_losses(model: keras.Model, examples: Examples | LabelledExamples) -> None:

@@ -13,7 +13,7 @@ from dataclasses import field
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import TypeAdapter
@@ -22,7 +22,7 @@ from pydantic.dataclasses import dataclass
 from keras_ehrnet.data.augment import AUGMENTATIONS, Augmentation, augmentation
 from keras_ehrnet.data.categories import category_skeleton
 from keras_ehrnet.data.kinds import KINDS, Kind
-from keras_ehrnet.families import FAMILIES
+from keras_ehrnet.families import FAMILIES, PartName
 from keras_ehrnet.models.variants import Variant, variant
 from keras_ehrnet.skeletons import COCO_17, SKELETONS, Skeleton
 from keras_ehrnet.support.errors import RecipeError, reading, reads
@@ -122,6 +122,14 @@ class Recipe:
                 "training.batch_size must be a multiple of training.devices. "
                 f"Received: {self.training.batch_size!r} and {self.training.devices!r}"
             )
+
+        rates = self.optimizer.rates
+        if rates and self.optimizer.weight_decay and self.optimizer.decay == "decoupled":
+            raise ValueError(
+                f"optimizer.rates go with optimizer.decay='l2': decoupled decay has one rate. Received: {rates!r}"
+            )
+        if set(rates) == set(get_args(PartName)) and not any(rates.values()):
+            raise ValueError(f"optimizer.rates must leave something to train. Received: {rates!r}")
 
     def _check_names(self) -> None:
         needed = "images" if self.is_classifier else "annotations"

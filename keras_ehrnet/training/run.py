@@ -33,7 +33,7 @@ from keras_ehrnet.training.callbacks import EpochEnd, Progress, StepLog, StopAtB
 from keras_ehrnet.training.checkpoints import Checkpoints, assign_state, empty_state
 from keras_ehrnet.training.devices import Hosts, devices, distribution, precision, this_host
 from keras_ehrnet.training.examples import make_examples
-from keras_ehrnet.training.model import build_losses, compiled_model
+from keras_ehrnet.training.model import all_trainable, build_losses, compiled_model, unfreeze
 from keras_ehrnet.training.pictures import curve_picture, targets_picture
 from keras_ehrnet.training.recipe import Recipe, first_difference, from_dict, with_changes
 from keras_ehrnet.training.scoring import Figures, evaluator, has_evaluation
@@ -162,6 +162,7 @@ def train(
             say(
                 f"Stopped after epoch {done} of {recipe.training.epochs}: {recipe.training.minutes:g} minutes are over."
             )
+            unfreeze(network)
             return Result(network, recipe.folder, history, finished=False)
         take_averages(model)
         if hosts.is_first:
@@ -174,6 +175,7 @@ def train(
                 _save_model(recipe, network, recipe.folder / _MODEL)
         if run.best.epoch:
             say(f"The best of {done} epochs by its score: {run.best}")
+    unfreeze(network)
     return Result(network, recipe.folder, history)
 
 
@@ -388,6 +390,7 @@ def _versions() -> dict[str, str]:
 def _save_model(recipe: Recipe, network: keras.Model, path: Path) -> None:
     skeleton = None if recipe.is_classifier else recipe.skeleton
     try:
-        save(network, path, skeleton, input_size=recipe.input_size)
+        with all_trainable(network):
+            save(network, path, skeleton, input_size=recipe.input_size)
     except OSError as error:
         raise OSError(f"{path} could not be written ({why(error)}); the last checkpoint is intact.") from error

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic.dataclasses import dataclass
 
 from keras_ehrnet.data.kinds import KindName
+from keras_ehrnet.families import PartName
 from keras_ehrnet.training.values import (
     CHECKED,
     Count,
@@ -152,6 +153,8 @@ class OptimizerRecipe:
         momentum: float. Of SGD.
         clip_norm: float or None. Largest norm of all gradients together; longer ones are shortened.
         ema: float or None. Momentum of the moving average of the weights, which is then what is evaluated and saved.
+        rates: mapping of `backbone`, `neck` or `heads` to the factor of the learning rate there, 1 where none is given.
+            0: frozen, with the statistics of batch norms; it then costs no backward pass either.
     """
 
     name: Literal["adam", "sgd"] = "adam"
@@ -160,6 +163,7 @@ class OptimizerRecipe:
     momentum: Part = 0.9
     clip_norm: Positive | None = None
     ema: Part | None = None
+    rates: dict[PartName, NotNegative] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, config=CHECKED)

@@ -41,7 +41,7 @@ Factor = Annotated[float, Field(gt=0, le=1), _NUMBER, "above 0 and at most 1"]
 
 _BASE = "base"
 _MOST_VALUES = 100_000
-_WHOLE = ("sigma_factors", "augmentation_changes", "mixed_with")
+_WHOLE = ("sigma_factors", "augmentation_changes", "mixed_with", "rates")
 
 
 def read_layers(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
