@@ -83,7 +83,7 @@ class Interpreter:
         try:
             with silenced():
                 self._interpreter = package.Interpreter(
-                    **source, num_threads=threads or _usual_threads(), experimental_delegates=loaded
+                    **source, num_threads=threads or usual_threads(), experimental_delegates=loaded
                 )
                 self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
@@ -232,7 +232,7 @@ def _checked_file(path: str | os.PathLike) -> Path:
     return path
 
 
-def _usual_threads() -> int:
+def usual_threads() -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     # Engines such as Ray tell the many workers of a machine so how much of it each has.
     share = os.environ.get("OMP_NUM_THREADS", "")
