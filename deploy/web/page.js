@@ -6,6 +6,7 @@ const element = (id) => document.getElementById(id);
 const canvas = element("canvas");
 const context = canvas.getContext("2d", { willReadFrequently: true });
 const models = new Map();
+navigator.serviceWorker?.register("offline.js");
 let latest = null;
 let playing = 0;
 
@@ -15,11 +16,13 @@ function say(text, isWrong = false) {
 }
 
 async function currentModel() {
-  const [address, accelerator] = [element("model").value, element("accelerator").value];
-  const key = `${address} ${accelerator}`;
+  const { value: address, selectedOptions: [{ dataset: { refine } }] } = element("model");
+  const accelerator = element("accelerator").value;
+  const key = `${address} ${refine} ${accelerator}`;
   if (!models.has(key)) {
     say("Loading the model ...");
-    models.set(key, await PoseModel.load(address, { accelerator, threads: self.crossOriginIsolated }));
+    await navigator.serviceWorker?.ready;
+    models.set(key, await PoseModel.load(address, { refine, accelerator, threads: self.crossOriginIsolated }));
   }
   return models.get(key);
 }

@@ -1,67 +1,60 @@
-// People from the files that keras_ehrnet exports, in a browser: LiteRT.js runs them, this reads and writes around it.
+// People from the files that keras_ehrnet exports, in a browser: LiteRT.js or ONNX Runtime runs them, this reads and writes
+// around it.
 //
 //     import { PoseModel } from "./pose.js";
 //     const model = await PoseModel.load("people.tflite");
 //     const { people } = await model.find(canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height));
 //     people[0].keypoints[0];   // { name: "nose", x, y, score }, in pixels of the canvas
 
-const RUNTIME = "./node_modules/@litertjs/core/wasm/";
-let runtime = null;
-
-/** What a file says about itself: JSON in a zip archive behind the model. Throws a sentence for what is no such file. */
-export function readMetadata(bytes) {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const ofUs = "export it with keras_ehrnet, with decode='poses'";
-  if (bytes.length < 8) throw new Error(`The model file is empty or cut short: ${ofUs}. Received: ${bytes.length} bytes`);
-  let end = bytes.length - 22;
-  while (end >= Math.max(0, bytes.length - 65557) && view.getUint32(end, true) !== 0x06054b50) end--;
-  if (end < 0 || view.getUint32(end, true) !== 0x06054b50)
-    throw new Error(`The model does not say how its outputs become people, or its end is missing: ${ofUs}`);
-  // Archives behind other data count from the beginning of the file or of themselves; the directory's size tells.
-  let entry = end - view.getUint32(end + 12, true);
-  for (let left = view.getUint16(end + 10, true); left > 0; left--) {
-    if (entry < 0 || view.getUint32(entry, true) !== 0x02014b50) break;
-    const [method, size] = [view.getUint16(entry + 10, true), view.getUint32(entry + 20, true)];
-    const [name, extra, comment] = [28, 30, 32].map((place) => view.getUint16(entry + place, true));
-    const text = new TextDecoder();
-    if (method === 0 && text.decode(bytes.subarray(entry + 46, entry + 46 + name)) === "metadata.json") {
-      const local = view.getUint32(entry + 42, true);
-      const start = local + 30 + view.getUint16(local + 26, true) + view.getUint16(local + 28, true);
-      const metadata = JSON.parse(text.decode(bytes.subarray(start, start + size)));
-      if (metadata.decode !== "poses")
-        throw new Error(`The model gives ${metadata.decode === "none" ? "maps" : metadata.decode}: ${ofUs}`);
-      return metadata;
-    }
-    entry += 46 + name + extra + comment;
-  }
-  throw new Error(`The model does not say how its outputs become people: ${ofUs}`);
-}
+import { readMetadata } from "./metadata.js";
+import { refined } from "./refine.js";
 
 // --8<-- [start:letterbox]
-/** Halves go to the even neighbour, as OpenCV has it: the network gets the same bytes. */
+const single = Math.fround;
+
+/** Where the pixels of one side of an input come from, in single precision as OpenCV has it: the same bytes follow. */
+function places(count, step, start, isFused) {
+  const first = new Int32Array(count);
+  const part = new Float32Array(count);
+  for (let index = 0; index < count; index++) {
+    const place = single((isFused ? step * index : single(step * index)) + start);
+    first[index] = Math.floor(place);
+    part[index] = place - first[index];
+  }
+  return { first, part };
+}
+
+const between = (from, to, part) => single(from + part * single(to - from));
+
+/** Halves go to the even neighbour. */
 function rounded(value) {
   const below = Math.floor(value);
   return value - below === 0.5 ? below + (below & 1) : Math.round(value);
 }
 
-/** RGBA pixels fitted into an input, black where there is none: RGB, and the way back to the image's pixels. */
-export function letterbox({ data, width, height }, inputWidth, inputHeight) {
-  const factor = Math.min(inputWidth / width, inputHeight / height);
-  const left = (inputWidth - factor * width) / 2;
-  const top = (inputHeight - factor * height) / 2;
+/**
+ * RGBA pixels fitted into an input, black where there is none: RGB, and the way back to the image's pixels. `region` is
+ * what of the image is to be seen, { x, y, width, height } about its middle (x, y); all of it where nothing is said.
+ */
+export function letterbox({ data, width, height }, inputWidth, inputHeight, region) {
+  const shown = region ?? { x: width / 2, y: height / 2, width, height };
+  const factor = Math.min(inputWidth / shown.width, inputHeight / shown.height);
+  const left = inputWidth / 2 - factor * shown.x;
+  const top = inputHeight / 2 - factor * shown.y;
+  const step = single(1 / factor);
+  const columns = places(inputWidth, step, single((0.5 - left) / factor - 0.5), true);
+  const rows = places(inputHeight, step, single((0.5 - top) / factor - 0.5), false);
   const at = (x, y, channel) =>
     x < 0 || y < 0 || x >= width || y >= height ? 0 : data[4 * (y * width + x) + channel];
   const input = new Uint8Array(inputWidth * inputHeight * 3);
   for (let row = 0; row < inputHeight; row++) {
-    const y = (row + 0.5 - top) / factor - 0.5;
-    const y0 = Math.floor(y);
+    const y = rows.first[row];
     for (let column = 0; column < inputWidth; column++) {
-      const x = (column + 0.5 - left) / factor - 0.5;
-      const x0 = Math.floor(x);
+      const x = columns.first[column];
       for (let channel = 0; channel < 3; channel++) {
-        const above = at(x0, y0, channel) * (1 - x + x0) + at(x0 + 1, y0, channel) * (x - x0);
-        const below = at(x0, y0 + 1, channel) * (1 - x + x0) + at(x0 + 1, y0 + 1, channel) * (x - x0);
-        input[3 * (row * inputWidth + column) + channel] = rounded(above * (1 - y + y0) + below * (y - y0));
+        const above = between(at(x, y, channel), at(x + 1, y, channel), columns.part[column]);
+        const below = between(at(x, y + 1, channel), at(x + 1, y + 1, channel), columns.part[column]);
+        input[3 * (row * inputWidth + column) + channel] = rounded(between(above, below, rows.part[row]));
       }
     }
   }
@@ -83,31 +76,66 @@ export function readPeople(values, metadata, toImage, minScore) {
     });
     const mean = keypoints.reduce((sum, point) => sum + point.score, 0) / names.length;
     const score = several ? values[start + stride - 1] : mean;
-    if (score > 0 && score >= minScore) people.push({ score, keypoints });
+    if (score >= minScore && (!several || score > 0)) people.push({ score, keypoints });
   }
   return people;
 }
 
-/** A network in the browser. */
+const USUAL_SIGMA = 0.08;
+
+/** What opens the bytes of a model, and gives a function from pixels to the values of its output, by the runtime's name. */
+const RUNTIMES = {
+  async litert(bytes, { input }, { accelerator, threads, runtimePath }) {
+    const litert = await import("@litertjs/core");
+    started.litert ??= litert.loadLiteRt(runtimePath ?? "./node_modules/@litertjs/core/wasm/", { threads });
+    await started.litert;
+    const compiled = await litert.loadAndCompile(bytes, { accelerator });
+    return async (pixels, shape) => {
+      const tensor = new litert.Tensor(pixels, shape);
+      const results = await compiled.run({ [input.name]: tensor });
+      const values = await results.poses.data();
+      tensor.delete();
+      for (const result of Object.values(results)) result.delete();
+      return values;
+    };
+  },
+
+  async onnxruntime(bytes, { input }, { accelerator, threads, runtimePath }) {
+    const ort = await import("onnxruntime-web");
+    const path = runtimePath ?? "./node_modules/onnxruntime-web/dist/";
+    ort.env.wasm.wasmPaths = new URL(path, document.baseURI).href;
+    ort.env.wasm.numThreads = threads ? navigator.hardwareConcurrency : 1;
+    const session = await ort.InferenceSession.create(bytes, { executionProviders: [accelerator] });
+    return async (pixels, shape) => {
+      const results = await session.run({ [input.name]: new ort.Tensor(input.dtype, pixels, shape) });
+      return results.poses.data;
+    };
+  },
+};
+const started = {};
+
+/** A network in the browser, and perhaps a second one that looks at everyone whom it finds. */
 export class PoseModel {
-  constructor(compiled, metadata, litert) {
-    Object.assign(this, { compiled, metadata, litert });
+  constructor(run, metadata, refine) {
+    Object.assign(this, { run, metadata, refine });
   }
 
-  /** From an address or the bytes of a file. `accelerator`: "wasm" or "webgpu"; `threads`: whether wasm may use several. */
-  static async load(source, { accelerator = "wasm", threads = false, runtimePath = RUNTIME } = {}) {
+  /**
+   * From the address or the bytes of a .tflite or .onnx file. `refine`: a second such file for one person at a time, which
+   * places everyone anew; `accelerator`: "wasm" or "webgpu"; `threads`: whether wasm may use several.
+   */
+  static async load(source, { refine = null, accelerator = "wasm", threads = false, runtimePath } = {}) {
     let bytes = source;
     if (!(source instanceof Uint8Array)) {
       const answer = await fetch(source);
       if (!answer.ok) throw new Error(`The model could not be loaded (${answer.status}). Received: ${source}`);
       bytes = new Uint8Array(await answer.arrayBuffer());
     }
-    const metadata = readMetadata(bytes);
-    const litert = await import("@litertjs/core");
-    runtime ??= litert.loadLiteRt(runtimePath, { threads });
-    await runtime;
+    const { metadata, runtime } = readMetadata(bytes);
     try {
-      return new PoseModel(await litert.loadAndCompile(bytes, { accelerator }), metadata, litert);
+      const run = await RUNTIMES[runtime](bytes, metadata, { accelerator, threads, runtimePath });
+      const second = refine && (await PoseModel.load(refine, { accelerator, threads, runtimePath }));
+      return new PoseModel(run, metadata, second);
     } catch (error) {
       throw new Error(`The model could not be opened; export or copy it again (${error.message})`);
     }
@@ -115,19 +143,32 @@ export class PoseModel {
 
   /** People in an image, as `getImageData` gives it, the best first; and how long that took. */
   async find(image, minScore = this.metadata.min_score) {
-    const started = performance.now();
-    const { height, width, dtype, name } = this.metadata.input;
-    const { input, toImage } = letterbox(image, width, height);
+    const times = { fit: 0, network: 0 };
+    let people = await this.look(image, null, this.refine ? 0 : minScore, times);
+    if (this.refine) {
+      const { skeleton } = this.metadata;
+      const look = async (region) => (await this.refine.look(image, region, -1, times))[0];
+      const whole = { x: image.width / 2, y: image.height / 2, width: image.width, height: image.height };
+      const sigmas = skeleton.sigmas ?? skeleton.joint_names.map(() => USUAL_SIGMA);
+      people = (await refined(people, look, whole, sigmas, minScore)).filter(({ score }) => score >= minScore);
+    }
+    const inside = (value, most) => Math.min(Math.max(value, 0), most);
+    for (const { keypoints } of people)
+      for (const point of keypoints) [point.x, point.y] = [inside(point.x, image.width), inside(point.y, image.height)];
+    return { people, milliseconds: times };
+  }
+
+  /** People in a region of an image, or in all of it; adds the milliseconds it takes. */
+  async look(image, region, minScore, times) {
+    const begun = performance.now();
+    const { height, width, dtype } = this.metadata.input;
+    const { input, toImage } = letterbox(image, width, height, region);
     const pixels = dtype === "uint8" ? input : Float32Array.from(input);
-    const tensor = new this.litert.Tensor(pixels, [1, height, width, 3]);
     const ready = performance.now();
-    const results = await this.compiled.run({ [name]: tensor });
-    const values = await results.poses.data();
-    const done = performance.now();
-    const people = readPeople(values, this.metadata, toImage, minScore);
-    tensor.delete();
-    for (const result of Object.values(results)) result.delete();
-    return { people, milliseconds: { fit: ready - started, network: done - ready } };
+    const values = await this.run(pixels, [1, height, width, 3]);
+    times.fit += ready - begun;
+    times.network += performance.now() - ready;
+    return readPeople(values, this.metadata, toImage, minScore);
   }
 }
 

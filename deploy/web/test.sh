@@ -5,8 +5,6 @@ python=$(realpath -s "$1")
 export KERAS_EHRNET_REFERENCE=$(realpath -m "${KERAS_EHRNET_REFERENCE:-../shared}")
 cd "$(dirname "$0")"
 npm install --no-audit --no-fund --no-package-lock --silent
-mkdir -p networks
-cp ../../keras_ehrnet/weights/packaged/*.tflite networks/
 folder=${2:-$(mktemp -d)}
 PYTHONPATH=../.. "$python" expected.py "$folder"
 node test.mjs "$folder"
