@@ -1,7 +1,7 @@
 """What Python finds in three pictures, for the browser to be compared with: expected.py FOLDER.
 
-FOLDER receives the pictures as PNG, which every reader decodes alike, and `expected.json`: people by way to find them and
-picture. The folder `networks` beside this file receives the networks: the packaged ones, and one as ONNX and in int8.
+FOLDER receives the pictures as PNG, which every reader decodes alike, and `expected.json`: people by way to find them
+and picture. The folder `networks` beside this file receives those of the package, and one of them as ONNX and in int8.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import { chromium } from "playwright-core";
 import { serve } from "./serve.mjs";
 
 const FOLDER = process.argv[2];
-const NEAR_PIXELS = 0.01;
+const NEAR_PIXELS = 1;
 const FEWEST_JOINTS = 5;
 const SEEN = 0.2;
 
