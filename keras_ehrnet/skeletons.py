@@ -127,6 +127,36 @@ class Skeleton:
         """Whether the joints of `other` are these, in this order, however they are spelt."""
         return [*map(_meaning, self.joint_names)] == [*map(_meaning, other.joint_names)]
 
+    def part(self, rows: Sequence[int]) -> Skeleton:
+        """The skeleton of some of its joints.
+
+        Args:
+            rows: sequence of int. Which, by number; their order is that of the new skeleton.
+
+        Returns:
+            `Skeleton` with the limbs and mirror pairs among them; this one where it is all of them.
+
+        Example:
+            >>> from keras_ehrnet.skeletons import MPII_16
+            >>> MPII_16.part([13, 14, 15]).limbs
+            ((0, 1), (1, 2))
+        """
+        if list(rows) == list(range(self.num_joints)):
+            return self
+        new = {row: number for number, row in enumerate(rows)}
+
+        def among(pairs: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+            return tuple((new[first], new[second]) for first, second in pairs if first in new and second in new)
+
+        return Skeleton(
+            f"{self.name}, {len(new)} joints",
+            tuple(self.joint_names[row] for row in rows),
+            among(self.limbs),
+            None if self.sigmas is None else tuple(self.sigmas[row] for row in rows),
+            None if self.grouping_order is None else tuple(new[row] for row in self.grouping_order if row in new),
+            None if self.flip_pairs is None else among(self.flip_pairs),
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return asdict(self)

@@ -90,12 +90,6 @@ def test_damaged_journal_names_the_line(reference, predictor, tmp_path):
         evaluation.lspet(predictor, None, annotations, output=tmp_path, limit=2, progress=False)
 
 
-def test_skeletons_must_fit(reference, predictor):
-    folder = reference / "data/coco_samples"
-    with pytest.raises(ValueError, match="joints of 'coco_17'"):
-        evaluation.coco(predictor, folder / "images", folder / "person_keypoints.json")
-
-
 @pytest.mark.parametrize("category_id", [0, 7, "person"])
 def test_any_category_id_is_scored(reference, tmp_path, category_id):
     folder = reference / "data/coco_samples"
@@ -117,7 +111,7 @@ def test_annotations_are_checked_before_any_image(reference, tmp_path):
     person = content["categories"][0]
     predictor = ke.PosePredictor(ke.EfficientPoseNAS("A"))
     for categories, message in (
-        ([{**person, "keypoints": [*person["keypoints"][:-1], "tail"]}], "is scored with the joints of 'person'"),
+        ([{**person, "keypoints": [f"p{number}" for number in range(17)]}], "scored with the joints of 'person'"),
         ([{**person, "name": "x"}, {**person, "id": 2, "name": "y"}], "one of them must be called 'person'"),
     ):
         (tmp_path / "own.json").write_text(json.dumps({**content, "categories": categories}))

@@ -1,10 +1,11 @@
-"""`keras-ehrnet evaluate coco | mpii | lspet`: a model's score on a data set."""
+"""`keras-ehrnet evaluate coco | pck | mpii | lspet`: a model's score on a data set."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,11 +25,18 @@ from keras_ehrnet.cli.common import (
     numbers,
     print_rows,
 )
-from keras_ehrnet.skeletons import DEFAULT_SIGMA
 from keras_ehrnet.support.terminal import complain
 
 if TYPE_CHECKING:
+    from keras_ehrnet.evaluation import CocoScores, PckScores
     from keras_ehrnet.prediction import PosePredictor
+
+BoxesOption = Annotated[
+    bool | None, typer.Option("--boxes/--no-boxes", help="Give the annotated boxes; default: as the model needs.")
+]
+CategoryOption = Annotated[
+    str | None, typer.Option("--category", help="Name or id of the category, where several have keypoints.")
+]
 
 evaluate_app = typer.Typer(help="Score a model on a data set.", no_args_is_help=True)
 
@@ -45,12 +53,8 @@ def evaluate_coco(
     multi_person: MultiPersonOption = False,
     flip: FlipOption = False,
     scales: ScalesOption = "1",
-    boxes: Annotated[
-        bool | None, typer.Option("--boxes/--no-boxes", help="Give the annotated boxes; default: as the model needs.")
-    ] = None,
-    category: Annotated[
-        str | None, typer.Option("--category", help="Name or id of the category, where several have keypoints.")
-    ] = None,
+    boxes: BoxesOption = None,
+    category: CategoryOption = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only so many images.")] = None,
     fps: Annotated[float | None, typer.Option("--fps", help="With --watts: the paper's AP x FPS / watt.")] = None,
     watts: Annotated[float | None, typer.Option("--watts", help="Power drawn while running.")] = None,
@@ -66,11 +70,56 @@ def evaluate_coco(
             predictor, images, annotations, boxes=boxes, category=category, output=output, limit=limit
         )
     print_rows(f"{predictor.network.name} on {scores.images} images, {scores.persons} persons", scores.rows())
-    if predictor.network.skeleton.sigmas is None:
-        make_console().print(f"OKS with a constant of {DEFAULT_SIGMA} for every joint: none was published for them.")
+    _print_notes(scores)
     if fps is not None and watts is not None:
         figure = evaluation.efficiency(100 * scores.ap, fps, watts)
         make_console().print(f"AP x FPS / watt: {figure:.1f}")
+    _fail_after(problems)
+
+
+class ReferenceName(str, Enum):
+    """What distances are measured by."""
+
+    box = "box"
+    torso = "torso"
+
+
+@evaluate_app.command("pck")
+def evaluate_pck(
+    images: Annotated[Path, typer.Argument(help="Folder of the images.")],
+    annotations: Annotated[Path, typer.Argument(help="COCO keypoint JSON, of any keypoints.")],
+    model: ModelOption,
+    weights: WeightsOption = None,
+    refine: RefineOption = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for results; resumes there.")] = None,
+    threshold: Annotated[str, typer.Option("--threshold", help="Parts of the reference length.")] = "0.05,0.1,0.2",
+    reference: Annotated[
+        ReferenceName, typer.Option("--reference", help="The longer side of the box, or the torso.")
+    ] = ReferenceName.box,
+    multi_person: MultiPersonOption = False,
+    flip: FlipOption = False,
+    boxes: BoxesOption = None,
+    category: CategoryOption = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only so many images.")] = None,
+) -> None:
+    """PCK of any keypoints: how many of each joint are near enough."""
+    from keras_ehrnet import evaluation
+
+    predictor = _evaluated(model, weights, None, flip, "1", refine, multi_person)
+    with _told_problems() as problems:
+        scores = evaluation.coco_pck(
+            predictor,
+            images,
+            annotations,
+            threshold=numbers(threshold, "--threshold"),
+            reference=reference.value,
+            boxes=boxes,
+            category=category,
+            output=output,
+            limit=limit,
+        )
+    print_rows(f"{predictor.network.name}, {scores.persons} persons", scores.rows())
+    _print_notes(scores)
     _fail_after(problems)
 
 
@@ -92,6 +141,7 @@ def evaluate_mpii(
     with _told_problems() as problems:
         scores = evaluation.mpii(predictor, images, annotations, output=output, limit=limit, skip_missing=skip_missing)
     print_rows(f"{predictor.network.name}, {scores.persons} persons", scores.rows())
+    _print_notes(scores)
     _fail_after(problems)
 
 
@@ -113,7 +163,14 @@ def evaluate_lspet(
         scores = evaluation.lspet(predictor, images, annotations, output=output, limit=limit)
     title = f"{predictor.network.name}, {scores.persons} persons ({scores.left_out} without torso left out)"
     print_rows(title, scores.rows())
+    _print_notes(scores)
     _fail_after(problems)
+
+
+def _print_notes(scores: CocoScores | PckScores) -> None:
+    console = make_console()
+    for note in scores.notes:
+        console.print(note, soft_wrap=True, markup=False, highlight=False)
 
 
 @contextmanager

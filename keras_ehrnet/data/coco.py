@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,10 @@ class CocoContent:
     def category_ids(self) -> tuple[int | str, ...]:
         """Ids of the categories that have keypoints."""
         return tuple(self.categories)
+
+    def with_joints(self, rows: Sequence[int]) -> CocoContent:
+        """The same people with some of their joints, by number."""
+        return replace(self, skeleton=self.skeleton.part(rows), keypoints=self.keypoints[:, rows])
 
 
 @reads(AnnotationError)

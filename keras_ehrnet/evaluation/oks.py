@@ -38,6 +38,7 @@ class CocoScores:
         images: int. Number of images scored.
         persons: int. Number of annotated persons that count: no crowds, at least one labelled joint.
         detections: int. Number of results in those images.
+        notes: tuple of str. What is to be told of them: joints that were not scored, what the annotations lacked.
     """
 
     ap: float
@@ -53,10 +54,13 @@ class CocoScores:
     images: int
     persons: int
     detections: int
+    notes: tuple[str, ...] = ()
 
-    def to_dict(self) -> dict[str, float | int | None]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; None where a figure is not defined."""
-        return {name: None if math.isnan(value) else value for name, value in asdict(self).items()}
+        values = asdict(self)
+        undefined = dict.fromkeys(name for name in _FIGURES if math.isnan(values[name]))
+        return {**values, **undefined, "notes": list(self.notes)}
 
     def rows(self) -> list[tuple[str, str]]:
         """A table as text: a header, then one row for each figure, in percent."""
@@ -133,7 +137,9 @@ def oks_average_precision(
         entry["image_id"] in inside and bool(is_target) and not entry["iscrowd"]
         for entry, is_target in zip(content.persons, targets, strict=True)
     )
-    figures = {name: math.nan if value < 0 else float(value) for name, value in zip(_FIGURES, stats, strict=True)}
+    figures: dict[str, Any] = {
+        name: math.nan if value < 0 else float(value) for name, value in zip(_FIGURES, stats, strict=True)
+    }
     detections = sum(result["image_id"] in inside for result in checked)
     return CocoScores(**figures, images=len(inside), persons=persons, detections=detections)
 

@@ -22,6 +22,8 @@ GROUPS = {
 }
 """The columns of the papers' tables. The neck is in the mean only."""
 
+_NECKS = ("neck", "upper_neck")
+
 NOT_IN_MEAN = ("pelvis", "thorax")
 """Joints that MPII's evaluation leaves out of the mean: they are midpoints of others."""
 
@@ -40,6 +42,7 @@ class PckScores:
             labelled less often weighs less, as in MPII's evaluation.
         persons: int. Number of persons measured.
         left_out: int. Number of persons without a reference length.
+        notes: tuple of str. What is to be told of them: joints that were not scored, what the annotations lacked.
     """
 
     name: str
@@ -50,6 +53,7 @@ class PckScores:
     mean: np.ndarray
     persons: int
     left_out: int
+    notes: tuple[str, ...] = ()
 
     @property
     def groups(self) -> dict[str, np.ndarray]:
@@ -81,14 +85,24 @@ class PckScores:
             "left_out": self.left_out,
             "counts": counts,
             "scores": scores,
+            "notes": list(self.notes),
         }
 
     def rows(self) -> list[tuple[str, ...]]:
-        """A table as text: a header, then one row for each threshold, in percent."""
+        """A table as text, in percent: a header, then a row for each threshold with the columns of the papers.
+
+        Of joints that the papers do not have it is a row for each joint with a column for each threshold.
+        """
+        titles = [f"{self.name}@{threshold:g}" for threshold in self.thresholds]
+        in_papers = {*(joint for joints in GROUPS.values() for joint in joints), *NOT_IN_MEAN, *_NECKS}
+        if not set(self.joint_names) <= in_papers:
+            shares = [*self.per_joint.T, self.mean]
+            body = zip((*self.joint_names, "Mean"), shares, strict=True)
+            return [("joint", *titles), *((name, *map(_percent, row)) for name, row in body)]
         groups = self.groups
         body = [
-            (f"{self.name}@{threshold:g}", *(_percent(shares[row]) for shares in groups.values()), _percent(mean))
-            for row, (threshold, mean) in enumerate(zip(self.thresholds, self.mean, strict=True))
+            (title, *(_percent(shares[row]) for shares in groups.values()), _percent(mean))
+            for row, (title, mean) in enumerate(zip(titles, self.mean, strict=True))
         ]
         return [("", *groups, "Mean"), *body]
 

@@ -281,9 +281,9 @@ def _journal() -> str:
 
 
 def _read_journal(path: Path) -> None:
-    from keras_ehrnet.evaluation.runs import _Journal
+    from keras_ehrnet.evaluation.journal import Journal
 
-    _Journal(path.parent, {"model": "m"})
+    Journal(path.parent, {"model": "m"})
 
 
 # Files of models
