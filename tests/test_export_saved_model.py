@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shutil
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -14,6 +21,7 @@ from keras_ehrnet.export.rewrite import plain_model
 from keras_ehrnet.export.saved_model_folder import METADATA_FILE, is_saved_model, replace_saved_model, saved_model
 from keras_ehrnet.metadata import Metadata
 
+ROOT = Path(__file__).parents[1]
 TOLERANCE = 2e-5
 
 
@@ -166,3 +174,43 @@ def test_needs_keras_on_tensorflow(monkeypatch, model, tmp_path):
 def test_batch_is_checked(model, tmp_path, batch):
     with pytest.raises(ValueError, match="positive whole number, or None"):
         saved_model(model, tmp_path / "model", batch=batch)
+
+
+def test_the_request_that_is_documented_finds_people(tmp_path, monkeypatch):
+    """As TensorFlow Serving answers it: by rows, each a dict by output or, of a single output, its values."""
+    page = (ROOT / "deploy/server/README.md").read_text().split("## TensorFlow Serving")[1]
+    script = re.search(r"```python\n(.*?)```", page, re.DOTALL)[1]
+    model = ke.PosePredictor.load("efficientpose-rt", weights="efficientpose-rt-coco").network.model
+    signature = tf.saved_model.load(
+        str(saved_model(model, tmp_path / "rt/1", skeleton=ke.skeletons.COCO_17))
+    ).signatures["serving_default"]
+
+    class Serving(BaseHTTPRequestHandler):
+        def do_POST(self):
+            assert self.path == "/v1/models/rt:predict"
+            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            assert set(request) == {"instances"}
+            maps = signature(image=tf.constant(np.array(request["instances"], np.uint8)))
+            rows = [{name: values[0].numpy().tolist() for name, values in maps.items()}]
+            rows = rows if len(maps) > 1 else [next(iter(rows[0].values()))]
+            body = json.dumps({"predictions": rows}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Serving) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        shutil.copy(ROOT / "docs/pictures/astronaut.jpg", tmp_path / "photo.jpg")
+        monkeypatch.chdir(tmp_path)
+        here = {}
+        exec(script.replace("127.0.0.1:8501", f"127.0.0.1:{server.server_port}"), here)
+        server.shutdown()
+    expected = ke.PosePredictor.load(model, skeleton=ke.skeletons.COCO_17, min_score=0).one("photo.jpg")
+    found = here["geometry"].to_image(here["poses"].xy)
+    sure = expected.confidence > 0.2
+    assert sure.sum() > 5
+    np.testing.assert_allclose(found[sure], expected.xy[sure], atol=0.5)

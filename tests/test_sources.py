@@ -139,7 +139,7 @@ def test_what_was_done_of_a_lost_stream_is_kept(tmp_path):
     ("source", "message"),
     [
         ("http://127.0.0.1:9/nothing", "nobody answers at that address"),
-        ("fakesrc ! video/x-raw", "need an OpenCV with GStreamer|does not run"),
+        ("fakesrc ! video/x-raw", "need an OpenCV with GStreamer|does not start"),
         ("absent.flv", "There is no such video file"),
         (9999, "camera cannot be opened"),
     ],
@@ -184,6 +184,25 @@ def test_pipelines_end_where_frames_are_taken(monkeypatch):
     assert backend == cv2.CAP_GSTREAMER
     assert first.startswith("libcamerasrc ! video/x-raw, width=640 ! videoconvert") and "appsink" in first
     assert second == "v4l2src ! videoconvert ! appsink"
+
+
+def test_a_pipeline_that_never_starts_is_given_up(monkeypatch):
+    """As OpenCV's does where an element is missing."""
+
+    class Capture:
+        def __init__(self, *arguments):
+            if arguments:
+                time.sleep(5)
+
+        def isOpened(self):  # noqa: N802
+            return False
+
+    monkeypatch.setattr(sources.cv2, "VideoCapture", Capture)
+    monkeypatch.setattr(sources, "_TIMEOUT_MS", 200)
+    started = time.monotonic()
+    with pytest.raises(VideoError, match="GStreamer|does not start"):
+        list(ke.frames("missing ! video/x-raw"))
+    assert time.monotonic() - started < 2
 
 
 def test_folders_and_patterns_of_videos(tmp_path):

@@ -158,12 +158,25 @@ def hiding(random: np.random.Generator, people: list[Cutout], place: np.ndarray)
 
 
 def relay(random: np.random.Generator, people: list[Cutout], place: np.ndarray) -> Walk:
-    """Somebody is gone at once; a while later another person is in the same place."""
-    first, second = (people[who].sized(int(random.uniform(200, 300))) for who in random.permutation(len(people))[:2])
+    """Somebody is gone at once; a while later whoever stands most like them is in the same place."""
+    height = int(random.uniform(200, 300))
+    first, *others = (people[index].sized(height) for index in random.permutation(len(people)))
     left, until = random.uniform(100, 450), random.uniform(1, 2)
-    gap = random.uniform(0.2, 2)
-    middle = left + first.mask.shape[1] / 2 - second.mask.shape[1] / 2
-    return Walk(place, (Walker(first, left, 0, 0, until), Walker(second, middle, 0, until + gap)))
+    placed = [(other, _aside(first.joints, other.joints)) for other in others]
+    there = _pose(first.joints, 0)
+    second, aside = max(placed, key=lambda one: similarity(there, _pose(one[0].joints, one[1])).item())
+    later = until + random.uniform(0.2, 2)
+    return Walk(place, (Walker(first, left, 0, 0, until), Walker(second, left + aside, 0, later)))
+
+
+def _aside(first: np.ndarray, second: np.ndarray) -> float:
+    """How far to the right somebody must stand to be in the place of another, in pixels."""
+    both = (first[:, 2] > 0) & (second[:, 2] > 0)
+    return float(np.mean(first[both, 0] - second[both, 0])) if both.any() else 0.0
+
+
+def _pose(joints: np.ndarray, aside: float) -> Poses:
+    return Poses((joints + np.array((aside, 0, 0)))[None], np.ones(1), COCO_17)
 
 
 KINDS = {"crossing": crossing, "hiding": hiding, "relay": relay}
@@ -251,10 +264,10 @@ def ways(sweep: bool) -> dict[str, Callable[[], Follow]]:
 
 
 SWEPT = {
-    "min_similarity": (0.1, 0.2, 0.4, 0.5),
-    "max_color_difference": (6, 9, 15, 20, 30),
-    "patience": (0.1, 0.2, 0.6, 1, 2),
-    "patience_covered": (0.5, 1, 3),
+    "min_similarity": (0.15, 0.5),
+    "max_color_difference": (8, 12, 24),
+    "patience": (0.2, 0.8, 1.6),
+    "patience_covered": (0.5, 4),
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -233,7 +234,7 @@ class VideoSource:
         if is_pipeline(self._source):
             pipeline = str(self._source)
             ended = pipeline if re.search(r"!\s*appsink\b", pipeline) else f"{pipeline} ! {_PIPELINE_END}"
-            return cv2.VideoCapture(ended, cv2.CAP_GSTREAMER)
+            return _started(ended)
         if self._path is not None:
             return cv2.VideoCapture(str(self._path))
         timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, _TIMEOUT_MS]
@@ -251,7 +252,7 @@ class VideoSource:
                 "Pipelines need an OpenCV with GStreamer, which the one from PyPI is without: Debian and Raspberry Pi "
                 "OS have it as python3-opencv."
             )
-        return "This pipeline does not run; gst-launch-1.0 says why."
+        return "This pipeline does not start; gst-launch-1.0 says why."
 
     def _size(self) -> tuple[int, int]:
         width, height = cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT
@@ -288,6 +289,15 @@ class VideoSource:
         if first:
             return stamp if 0 <= stamp <= latest else 0.0
         return stamp if self._seconds < stamp <= latest else self._seconds + 1 / self.frame_rate
+
+
+def _started(pipeline: str) -> cv2.VideoCapture:
+    """GStreamer's own start has no end where an element is missing: it is waited for in a thread."""
+    captures: list[cv2.VideoCapture] = []
+    start = threading.Thread(target=lambda: captures.append(cv2.VideoCapture(pipeline, cv2.CAP_GSTREAMER)), daemon=True)
+    start.start()
+    start.join(_TIMEOUT_MS / 1000)
+    return captures[0] if captures else cv2.VideoCapture()
 
 
 def is_matroska(path: Path) -> bool:

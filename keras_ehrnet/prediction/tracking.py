@@ -12,8 +12,8 @@ from keras_ehrnet.poses import Poses
 from keras_ehrnet.prediction.colors import blended, color_difference, limb_colors
 
 _NEW = 0.3  # How much the newest frame counts for speed and colors.
-_DOUBT = 2.0
-_COLOR = 0.5
+_DOUBT = 2.0  # By how much joints may be farther apart for every second that somebody was not seen.
+_COLOR = 0.5  # What the greatest difference of colors costs; not to be alike at all costs 1.
 _IMPOSSIBLE = 1e3
 
 
@@ -98,7 +98,7 @@ class Tracker:
     """
 
     min_similarity: float = 0.3
-    max_color_difference: float = 12.0
+    max_color_difference: float = 16.0
     patience: float = 0.4
     patience_covered: float = 2.0
     rate: float = 25.0
