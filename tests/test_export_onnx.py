@@ -246,7 +246,7 @@ def test_mistakes_are_explained(untrained, options, message, tmp_path):
 def test_files_that_are_none_of_ours(tmp_path, path):
     damaged = tmp_path / "damaged.onnx"
     damaged.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(ValueError, match="no ONNX file, or a damaged one"):
+    with pytest.raises(ValueError, match="ONNX file is damaged"):
         OnnxNetwork(damaged)
     with pytest.raises(FileNotFoundError, match="There is no such file"):
         OnnxNetwork(tmp_path / "nowhere.onnx")

@@ -198,7 +198,7 @@ def test_network_part_stays_accelerated(exported):
         path = exported("efficienthrnet", "float32", decode)
         operators = flatbuffer.read(path.read_bytes()).subgraphs[0].operators
         kernels = {int(operator.inputs[1]) for operator in operators if _is_convolution(operator)}
-        plan = Interpreter(path)._interpreter._get_ops_details()
+        plan = Interpreter(path)._engine.interpreter._get_ops_details()
         accelerated = {int(index) for step in plan if step["op_name"] == "DELEGATE" for index in step["inputs"]}
         assert kernels and kernels <= accelerated
 

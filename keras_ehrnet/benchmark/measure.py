@@ -145,7 +145,7 @@ def _peak_memory() -> float:
 
 def _operations(network: Network) -> tuple[dict[str, int], float | None]:
     """Operations of a TFLite file, and the share of them that a delegate took."""
-    interpreter = getattr(getattr(network, "raw", None), "_interpreter", None)
+    interpreter = getattr(getattr(getattr(network, "raw", None), "_engine", None), "interpreter", None)
     if interpreter is None or not hasattr(interpreter, "_get_ops_details"):
         return {}, None
     nodes = interpreter._get_ops_details()

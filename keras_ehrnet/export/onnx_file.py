@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_ehrnet.metadata import Metadata, Output
+from keras_ehrnet.metadata import Metadata, Output, sealed
 from keras_ehrnet.runtime.onnx import METADATA_KEY
 from keras_ehrnet.skeletons import Skeleton
 from keras_ehrnet.support.files import write_file
@@ -106,7 +106,7 @@ def onnx(
         producer_name="keras_ehrnet",
         producer_version=metadata.package,
     )
-    helper.set_model_props(model, {METADATA_KEY: metadata.to_json()})
+    helper.set_model_props(model, {METADATA_KEY: sealed(model.SerializeToString(), metadata)})
     checker.check_model(model, full_check=True)
     write_file(target, model.SerializeToString())
     return target

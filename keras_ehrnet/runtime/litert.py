@@ -3,45 +3,26 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from keras_ehrnet import metadata
 from keras_ehrnet.metadata import Metadata
-from keras_ehrnet.support.errors import ModelError, reason
+from keras_ehrnet.runtime.apart import ApartEngine
+from keras_ehrnet.runtime.engine import Engine, LocalEngine, TensorInfo, named
+from keras_ehrnet.runtime.network import need_agreement
+from keras_ehrnet.support.errors import ModelError
 from keras_ehrnet.support.files import sha256
-from keras_ehrnet.support.terminal import silenced
 
 PACKAGES = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter", "tensorflow.lite.python.interpreter")
 """Modules that have an interpreter, the best first."""
-
-_MOST_THREADS = 4  # more make small networks slower
-
-
-@dataclass(frozen=True)
-class TensorInfo:
-    """An input or output of a model.
-
-    Args:
-        name: str. Its name in the signature; of models without one, of the tensor.
-        shape: tuple of int.
-        dtype: `numpy.dtype`.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: np.dtype
-
-    def __str__(self) -> str:
-        return f"{self.name} {self.dtype}{list(self.shape)}"
 
 
 class Interpreter:
@@ -54,6 +35,9 @@ class Interpreter:
         model: path of a `.tflite` file, or its content as bytes.
         threads: int, or None for as many as there are cores, at most 4.
         delegates: sequence of paths of delegate libraries, or of loaded delegates.
+        verify: bool. Whether to be safe from damaged models: interpreters do not check all that they read, and a wrong
+            byte can end the process. Files of this package have a checksum, which is compared before they are opened;
+            others run in a process of their own. False: the file is trusted.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -67,45 +51,34 @@ class Interpreter:
     """
 
     def __init__(
-        self, model: str | os.PathLike | bytes, threads: int | None = None, delegates: Sequence[Any] = ()
+        self,
+        model: str | os.PathLike | bytes,
+        threads: int | None = None,
+        delegates: Sequence[Any] = (),
+        *,
+        verify: bool = True,
     ) -> None:
         if threads is not None and threads < 1:
             raise ValueError(f"An interpreter runs on one thread or more. Received: threads={threads}")
         # Whoever opens it again may be at work in another folder.
         lasting = model if isinstance(model, bytes) else Path(model).absolute()
-        self._arguments = (lasting, threads, tuple(delegates))
+        self._arguments, self._verify = (lasting, threads, tuple(delegates)), verify
         # An interpreter has one set of input and output arrays. One per thread would save some time (EfficientPose RT,
         # 8 threads on 2 cores, 96 images: 2.8 s rather than 3.9) for as much memory again with each thread.
         self._lock = threading.Lock()
-        package = _package()
-        source = {"model_content": model} if isinstance(model, bytes) else {"model_path": str(_checked_file(model))}
-        loaded = [_delegate(package, delegate) for delegate in delegates]
-        try:
-            with silenced():
-                self._interpreter = package.Interpreter(
-                    **source, num_threads=threads or usual_threads(), experimental_delegates=loaded
-                )
-                self._interpreter.allocate_tensors()
-        except (ValueError, RuntimeError) as error:
-            received = f"{len(model)} bytes" if isinstance(model, bytes) else model
-            raise ModelError(
-                "This is not a TFLite model that the interpreter can run, or it is cut short: export or copy it again "
-                f"({reason(error)}). Received: {received}"
-            ) from error
-        signatures = self._interpreter.get_signature_list()
-        self._runner = self._interpreter.get_signature_runner(next(iter(signatures))) if signatures else None
+        source = model if isinstance(model, bytes) else _checked_file(model)
+        apart = verify and bool(sys.executable) and not _is_sealed(source)
+        self._engine = _engine(_package(), source, threads, delegates, apart)
 
-    @cached_property
+    @property
     def inputs(self) -> dict[str, TensorInfo]:
         """Inputs by name."""
-        runner, interpreter = self._runner, self._interpreter
-        return _infos(runner.get_input_details() if runner else interpreter.get_input_details())
+        return self._engine.inputs
 
-    @cached_property
+    @property
     def outputs(self) -> dict[str, TensorInfo]:
         """Outputs by name."""
-        runner, interpreter = self._runner, self._interpreter
-        return _infos(runner.get_output_details() if runner else interpreter.get_output_details())
+        return self._engine.outputs
 
     def __call__(self, **arrays: np.ndarray) -> dict[str, np.ndarray]:
         """Runs the model.
@@ -124,18 +97,10 @@ class Interpreter:
         if sorted(given) != sorted(needed):
             raise ValueError(f"The model takes {', '.join(needed)}. Received: {', '.join(given) or 'nothing'}")
         with self._lock:
-            return self._runner(**arrays) if self._runner else self._run_tensors(arrays)
+            return self._engine({name: np.asarray(array) for name, array in arrays.items()})
 
-    def _run_tensors(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The way of models without signatures."""
-        for detail in self._interpreter.get_input_details():
-            self._interpreter.set_tensor(detail["index"], arrays[detail["name"]])
-        self._interpreter.invoke()
-        details = self._interpreter.get_output_details()
-        return {detail["name"]: self._interpreter.get_tensor(detail["index"]) for detail in details}
-
-    def __reduce__(self) -> tuple[type[Interpreter], tuple]:
-        return type(self), self._arguments
+    def __reduce__(self) -> tuple[Callable[..., Interpreter], tuple]:
+        return partial(type(self), verify=self._verify), self._arguments
 
     def __repr__(self) -> str:
         inputs, outputs = (", ".join(map(str, infos.values())) for infos in (self.inputs, self.outputs))
@@ -175,6 +140,8 @@ class TFLiteNetwork:
         self._model = model if isinstance(model, bytes) else Path(model).absolute()
         self.raw = Interpreter(model, threads, delegates)
         self.metadata = _metadata(model, self.raw)
+        shapes = ({name: info.shape for name, info in infos.items()} for infos in (self.raw.inputs, self.raw.outputs))
+        need_agreement(self.metadata, *shapes, source=named(model))
         self.name = self.metadata.name
         self.family = self.metadata.family
         self.skeleton = self.metadata.skeleton
@@ -201,24 +168,43 @@ class TFLiteNetwork:
         return f"TFLiteNetwork({self.name}, {self.skeleton.name}, input {width}x{height}, {precision}, decode={decode})"
 
 
+def _is_sealed(model: Path | bytes) -> bool:
+    """Whether a model is known to be the one that was exported; ModelError where it is known not to be."""
+    about = metadata.verified(model)
+    return about is not None and about.checksum is not None
+
+
+def _engine(package: str, model: Path | bytes, threads: int | None, delegates: Sequence[Any], apart: bool) -> Engine:
+    if not apart:
+        return LocalEngine(package, model, threads, delegates)
+    paths = [str(delegate) for delegate in delegates if isinstance(delegate, (str, os.PathLike))]
+    if len(paths) < len(delegates):
+        raise ValueError(
+            "A model without a checksum runs in a process of its own, to which loaded delegates cannot go: name their "
+            f"libraries, or trust the file with verify=False. Received: {named(model)}"
+        )
+    return ApartEngine(package, model, threads, paths)
+
+
 def _metadata(model: str | os.PathLike | bytes, interpreter: Interpreter) -> Metadata:
     found = metadata.read(model)
     if found is None:
-        received = f"{len(model)} bytes" if isinstance(model, bytes) else model
         raise ModelError(
             "This TFLite model does not say how its outputs become people: keras_ehrnet.export.tflite did not write "
             "it, or its end is missing. keras_ehrnet.runtime.Interpreter(path) gives its outputs as they are. "
-            f"Received: {received} with outputs {', '.join(map(str, interpreter.outputs.values()))}"
+            f"Received: {named(model)} with outputs {', '.join(map(str, interpreter.outputs.values()))}"
         )
     return found
 
 
-def _package() -> ModuleType:
+def _package() -> str:
+    """The module to take the interpreter from."""
     for name in PACKAGES:
         try:
-            return import_module(name)
+            import_module(name)
         except ImportError:
             continue
+        return name
     raise ValueError(
         "No LiteRT interpreter is installed, which runs .tflite files: pip install ai-edge-litert. "
         f"Received: none of {', '.join(PACKAGES)}"
@@ -230,27 +216,3 @@ def _checked_file(path: str | os.PathLike) -> Path:
     if not path.is_file():
         raise FileNotFoundError(f"There is no such file. Received: {path}")
     return path
-
-
-def usual_threads() -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    # Engines such as Ray tell the many workers of a machine so how much of it each has.
-    share = os.environ.get("OMP_NUM_THREADS", "")
-    return min(cores, _MOST_THREADS, max(int(share), 1) if share.isdigit() else cores)
-
-
-def _delegate(package: ModuleType, delegate: Any) -> Any:
-    if not isinstance(delegate, (str, os.PathLike)):
-        return delegate
-    try:
-        return package.load_delegate(str(delegate))
-    except (ValueError, OSError) as error:
-        raise ValueError(f"The delegate does not load ({error}). Received: {delegate}") from error
-
-
-def _infos(details: Any) -> dict[str, TensorInfo]:
-    """Interpreters describe signatures by a dict of details, models without one by a list."""
-    named = details.items() if isinstance(details, dict) else [(detail["name"], detail) for detail in details]
-    return {
-        name: TensorInfo(name, tuple(map(int, detail["shape"])), np.dtype(detail["dtype"])) for name, detail in named
-    }

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import numpy as np
 
+from keras_ehrnet.families import FAMILIES
+from keras_ehrnet.metadata import Metadata
 from keras_ehrnet.skeletons import Skeleton
+from keras_ehrnet.support.errors import ModelError
 
 
 class Fitted(Protocol):
@@ -46,3 +50,44 @@ class Network(Fitted, Protocol):
     def digest(self) -> str:
         """Checksum of the weights: tells one checkpoint of a model from another."""
         ...
+
+
+Shapes = Mapping[str, tuple[Any, ...]]
+"""Names of tensors, and their shapes; what is not a whole number may be any."""
+
+
+def need_agreement(about: Metadata, inputs: Shapes, outputs: Shapes, source: object) -> None:
+    """Checks that a file's metadata are of the model beside them.
+
+    Raises:
+        ModelError: naming the input or output that is missing, or not of the shape that decoding needs.
+    """
+    problem = _disagreement(about, inputs, outputs)
+    if problem is not None:
+        raise ModelError(
+            f"The model is not what its metadata say: {problem}. Export it again with this version. Received: {source}"
+        )
+
+
+def _disagreement(about: Metadata, inputs: Shapes, outputs: Shapes) -> str | None:
+    if about.family not in FAMILIES:
+        return f"there is no family {about.family!r}"
+    size = inputs.get(about.input.name, ())[1:3]
+    if size != about.input_size:
+        return f"input {about.input.name!r} has height and width {size or 'of nothing'}, not {about.input_size}"
+    for name, sides in _needed_sides(about).items():
+        shape = outputs.get(name, ())
+        if any(axis >= len(shape) or shape[axis] != side for axis, side in sides.items()):
+            joints = f"skeleton {about.skeleton.name!r} has {about.skeleton.num_joints} joints"
+            return f"output {name!r} has shape {shape}, while {joints}" if shape else f"it has no output {name!r}"
+    return None
+
+
+def _needed_sides(about: Metadata) -> dict[str, dict[int, int]]:
+    """What decoding asks of outputs: sides by axis."""
+    joints = about.skeleton.num_joints
+    if about.decode == "peaks":
+        return {"peaks": {1: joints, 3: 4}}
+    if about.decode == "poses":
+        return {"poses": {2: 3 * joints + 5} if about.multi_person else {2: joints, 3: 3}}
+    return {name: {3: joints} for name in FAMILIES[about.family].decoded}

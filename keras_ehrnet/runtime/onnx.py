@@ -7,12 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from keras_ehrnet.metadata import Metadata
+from keras_ehrnet.metadata import Metadata, need_seal
+from keras_ehrnet.runtime.network import need_agreement
 from keras_ehrnet.support.errors import ModelError, reading, reason
 from keras_ehrnet.support.files import sha256
+from keras_ehrnet.support.protobuf import fields
 
 METADATA_KEY = "keras_ehrnet"
 """Key of the metadata, which are JSON, among the properties of an ONNX model."""
+
+_PROPERTIES = 14
+"""Number of the field of an ONNX model that holds them."""
 
 # On CPUs its blocked convolutions are some tenths faster, but move EfficientPose's maps by 0.2 % of their deviation.
 _INEXACT_OPTIMIZERS = ["NchwcTransformer"]
@@ -50,8 +55,8 @@ class OnnxNetwork:
     def __init__(self, path: str | Path, threads: int | None = None) -> None:
         self.path = Path(path)
         self._threads = threads
+        self.metadata = _metadata(self.path)
         self.session = _session(self.path, threads)
-        self.metadata = _metadata(self.session, self.path)
         self.name = self.metadata.name
         self.family = self.metadata.family
         self.skeleton = self.metadata.skeleton
@@ -59,10 +64,12 @@ class OnnxNetwork:
         self.decode = self.metadata.decode
         self.multi_person = self.metadata.multi_person
         self.min_score = self.metadata.min_score
-        (image,) = self.session.get_inputs()
+        image = self.session.get_inputs()[0]
+        outputs = {output.name: tuple(output.shape) for output in self.session.get_outputs()}
+        need_agreement(self.metadata, {image.name: tuple(image.shape)}, outputs, self.path)
         # A batch of any size has a name there, or nothing.
         self._batch = image.shape[0] if isinstance(image.shape[0], int) else None
-        self._outputs = [output.name for output in self.session.get_outputs()]
+        self._outputs = list(outputs)
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Maps for a batch of uint8 RGB images of shape `(B, H, W, 3)`."""
@@ -75,7 +82,10 @@ class OnnxNetwork:
         """Maps for no more images than the file takes at once; missing ones are black, and left out again."""
         missing = [(0, size - len(images))] + [(0, 0)] * 3
         batch = np.ascontiguousarray(np.pad(images, missing), self.metadata.input.dtype)
-        maps = self.session.run(self._outputs, {self.metadata.input.name: batch})
+        try:
+            maps = self.session.run(self._outputs, {self.metadata.input.name: batch})
+        except Exception as error:  # onnxruntime's own errors share no class
+            raise ModelError(f"The model does not run ({reason(error)}). Received: {self.path}") from error
         return {name: values[: len(images)] for name, values in zip(self._outputs, maps, strict=True)}
 
     def digest(self) -> str:
@@ -103,8 +113,6 @@ def _session(path: Path, threads: int | None):
             "Running an ONNX file needs onnxruntime: pip install 'keras-ehrnet[onnx]'. Received: no module "
             "'onnxruntime'"
         ) from error
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no such file. Received: {str(path)!r}")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     if threads is not None:
@@ -123,12 +131,36 @@ def _session(path: Path, threads: int | None):
         ) from error
 
 
-def _metadata(session, path: Path) -> Metadata:
+def parts(model: bytes) -> tuple[bytes, bytes | None]:
+    """What an ONNX file holds but for the metadata of this package; and those, or None where there are none.
+
+    Raises:
+        ValueError: if it is no ONNX file, or is cut short.
+    """
+    rest, text = bytearray(), None
+    for field in fields(model):
+        content = model[field.content : field.end]
+        entry = {}
+        if field.number == _PROPERTIES:
+            entry = {part.number: content[part.content : part.end] for part in fields(content)}
+        if entry.get(1) == METADATA_KEY.encode():
+            text = entry.get(2)
+        else:
+            rest += model[field.start : field.end]
+    return bytes(rest), text
+
+
+def _metadata(path: Path) -> Metadata:
+    """What the file says, once it is seen that it is the one that was written."""
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no such file. Received: {str(path)!r}")
     with reading(ModelError, path, "The ONNX file"):
-        text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+        model, text = parts(path.read_bytes())
     if text is None:
         raise ModelError(
             "The ONNX file says nothing about its keypoints: write it with keras_ehrnet.export.onnx, or run it with "
             f"onnxruntime itself. Received: {str(path)!r}"
         )
-    return Metadata.from_json(text, path)
+    about = Metadata.from_json(text, path)
+    need_seal([model], text, about, path)
+    return about

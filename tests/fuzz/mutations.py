@@ -80,7 +80,9 @@ def member(inner: dict[str, Mutation]) -> Mutation:
 
     def mutate(data: bytes, rng: np.random.Generator) -> bytes:
         file = io.BytesIO()
-        with zipfile.ZipFile(io.BytesIO(data)) as whole, zipfile.ZipFile(file, "w") as archive:
+        with zipfile.ZipFile(io.BytesIO(data)) as whole:
+            file.write(data[: min(entry.header_offset for entry in whole.infolist())])
+        with zipfile.ZipFile(io.BytesIO(data)) as whole, zipfile.ZipFile(file, "a") as archive:
             names = whole.namelist()
             chosen = int(rng.integers(len(names)))
             for number, name in enumerate(names):

@@ -20,6 +20,7 @@ import numpy as np
 from mutations import Mutation, bytes_anywhere, either, lines, member, png_chunks, tree, yaml_tree
 
 from keras_ehrnet import metadata
+from keras_ehrnet.support.files import sha256
 
 WEIGHTS = Path(metadata.__file__).parent / "weights" / "packaged"
 TEXT = either(tree, tree, tree, bytes_anywhere)
@@ -297,16 +298,48 @@ def _unsigned(data: bytes, rng: np.random.Generator) -> bytes:
     """A damaged model as other programs write it: nothing tells that it is."""
     found = metadata.read(data)
     assert found is not None
+    model = bytes_anywhere(data[: _end_of_model(data)], rng)
+    with zipfile.ZipFile(file := io.BytesIO(model), "a") as archive:
+        archive.writestr("metadata.json", found.to_json().replace(f'"{found.checksum}"', "null"))
+    return file.getvalue()
+
+
+def _other_metadata(data: bytes, rng: np.random.Generator) -> bytes:
+    """A whole model with metadata of which something is wrong, though their checksum is right."""
+
+    def mutate(text: bytes, rng: np.random.Generator) -> bytes:
+        unsealed = {**json.loads(text), "checksum": None}
+        changed = tree(json.dumps(unsealed).encode(), rng)
+        digest = sha256([data[: _end_of_model(data)], changed])
+        return changed.replace(b'"checksum": null', b'"checksum": "%s"' % digest.encode())
+
+    return member({"metadata.json": mutate})(data, rng)
+
+
+def _end_of_model(data: bytes) -> int:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        start = min(entry.header_offset for entry in archive.infolist())
-    return metadata.append(bytes_anywhere(data[:start], rng), found)
+        return min(entry.header_offset for entry in archive.infolist())
+
+
+def _unsigned_onnx(data: bytes, rng: np.random.Generator) -> bytes:
+    return bytes_anywhere(data.replace(b'"checksum": "', b'"checksun": "'), rng)
 
 
 def _run(path: Path) -> None:
+    import keras_ehrnet as ke
+
+    ke.PosePredictor(ke.runtime.load(path, threads=1))(np.zeros((96, 64, 3), np.uint8))
+
+
+def _run_signed(path: Path) -> None:
+    """What is read is what was written, or the file is refused."""
     from keras_ehrnet import runtime
 
+    whole = runtime.load(path.with_name(f"whole-{path.name}"), threads=1)
     network = runtime.load(path, threads=1)
-    network(np.zeros((1, *network.input_size, 3), np.uint8))
+    image = np.full((1, *whole.input_size, 3), 99, np.uint8)
+    maps, expected = network(image), whole(image)
+    assert all(np.array_equal(maps[name], expected[name]) for name in expected)
 
 
 def _make_onnx(folder: Path) -> None:
@@ -425,9 +458,11 @@ _LIGHT = (
     Reader("journal", "journal.jsonl", _text("journal.jsonl", _journal), either(lines, bytes_anywhere), _read_journal),
 )
 _MODELS = (
-    Reader("tflite", "a.tflite", _make_tflite, bytes_anywhere, _run, "models"),
+    Reader("tflite", "a.tflite", _make_tflite, bytes_anywhere, _run_signed, "models"),
     Reader("tflite-unsigned", "a.tflite", _make_tflite, _unsigned, _run, "models", share=2),
-    Reader("onnx", "a.onnx", _make_onnx, bytes_anywhere, _run, "models"),
+    Reader("tflite-metadata", "a.tflite", _make_tflite, _other_metadata, _run, "models"),
+    Reader("onnx", "a.onnx", _make_onnx, bytes_anywhere, _run_signed, "models"),
+    Reader("onnx-unsigned", "a.onnx", _make_onnx, _unsigned_onnx, _run, "models"),
 )
 _KERAS = (
     Reader("keras", "a.keras", _make_keras, _MEMBER, _read_keras, "keras"),

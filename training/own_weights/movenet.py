@@ -22,7 +22,7 @@ from keras_ehrnet import PosePredictor, Poses
 from keras_ehrnet.data import read_coco
 from keras_ehrnet.evaluation import oks_average_precision
 from keras_ehrnet.geometry import letterbox_geometry
-from keras_ehrnet.runtime.litert import usual_threads
+from keras_ehrnet.runtime.engine import usual_threads
 from keras_ehrnet.skeletons import COCO_17
 from keras_ehrnet.support.terminal import progress_bar
 

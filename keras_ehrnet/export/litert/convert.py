@@ -238,7 +238,7 @@ def _decoder(static: keras.Model, network: KerasNetwork, decode: str, settings: 
 
 def _describe(model: bytes, network: KerasNetwork, decode: str = "none", **about: Any) -> Metadata:
     """The metadata of a model, with inputs and outputs as the interpreter sees them."""
-    interpreter = Interpreter(model)
+    interpreter = Interpreter(model, verify=False)
     (image,) = interpreter.inputs.values()
     several = about.get("decoder", {}).get("multi_person", False)
     layouts = MAPS | {decode: PEOPLE if several else LAYOUTS.get((network.family, decode), "")}
