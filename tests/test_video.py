@@ -250,6 +250,8 @@ def test_patience_is_told_in_seconds():
     assert tracker(somebody, 1.0).ids.tolist() == [1]
     tracker(nobody, 2.0)
     assert tracker(somebody, 3.0).ids.tolist() == [2]
+    # A stream that was away for a minute: nobody knows who came and went.
+    assert tracker(somebody, 63.0).ids.tolist() == [3]
 
 
 @pytest.mark.parametrize(("away", "identity"), [(0, 1), (300, 3)], ids=["covered", "to be seen"])

@@ -46,7 +46,7 @@ def similarity(first: Poses, second: Poses, reach: float = 1.0) -> np.ndarray:
     return likeness.sum(axis=-1) / np.maximum(shared.sum(axis=-1), 1)
 
 
-@dataclass
+@dataclass(eq=False)
 class _Track:
     """Somebody who is followed."""
 
@@ -121,29 +121,26 @@ class Tracker:
         now = seconds if seconds is not None else 0.0 if last is None else last + 1 / self.rate
         passed, self._seconds = 0.0 if last is None else max(now - last, 0.0), now
         colors = None if image is None else limb_colors(image, poses)
+        self._tracks = [track for track in self._tracks if now - track.seconds <= self.patience_covered]
         expected = [track.at(now) for track in self._tracks]
         found = self._matched(expected, poses, colors, now)
-        followed = {}
+        followed = []
         for index, person in enumerate(poses):
             look = None if colors is None else colors[index]
             if index in found:
                 found[index].seen(person, now, look)
-            else:
-                self._newest += 1
-                found[index] = _Track(self._newest, person, now, look)
-            followed[index] = found[index]
-        present = {track.identity for track in found.values()}
+            followed.append(found.get(index) or self._begun(person, now, look))
         boxes = poses.boxes()
-        kept = []
         for track, place in zip(self._tracks, expected, strict=True):
-            if track.identity not in present:
-                track.missing += 0.0 if _is_covered(place.boxes()[0], boxes) else passed
-                if track.missing > self.patience or now - track.seconds > self.patience_covered:
-                    continue
-            kept.append(track)
-        before = {track.identity for track in self._tracks}
-        self._tracks = kept + [track for track in found.values() if track.identity not in before]
-        return replace(poses, ids=np.array([found[index].identity for index in range(len(poses))], int))
+            if track not in followed and not _is_covered(place.boxes()[0], boxes):
+                track.missing += passed
+        missed = [track for track in self._tracks if track not in followed and track.missing <= self.patience]
+        self._tracks = followed + missed
+        return replace(poses, ids=np.array([track.identity for track in followed], int))
+
+    def _begun(self, person: Poses, seconds: float, colors: np.ndarray | None) -> _Track:
+        self._newest += 1
+        return _Track(self._newest, person, seconds, colors)
 
     def _matched(self, expected: list[Poses], poses: Poses, colors: np.ndarray | None, now: float) -> dict[int, _Track]:
         """Who of those followed is which of the people."""

@@ -54,17 +54,18 @@ class Tracker(
     fun track(people: List<Pose>, seconds: Double): List<Pose> {
         val passed = maxOf(seconds - (last ?: seconds), 0.0)
         last = seconds
+        tracks = tracks.filter { seconds - it.seconds <= patienceCovered }
         val expected = tracks.map { it.at(seconds) }
         val owners = matched(expected, people, seconds)
         val found = people.mapIndexed { index, person ->
             owners[index]?.also { it.seen(person, seconds) } ?: Track(++newest, person, seconds)
         }
         val boxes = people.map { box(it) }
-        val kept = tracks.filterIndexed { index, track ->
+        val missed = tracks.filterIndexed { index, track ->
             if (track !in found && !isCovered(box(expected[index]), boxes)) track.missing += passed
-            track in found || (track.missing <= patience && seconds - track.seconds <= patienceCovered)
+            track !in found && track.missing <= patience
         }
-        tracks = kept + found.filter { it !in tracks }
+        tracks = found + missed
         return people.mapIndexed { index, person -> person.withId(found[index].id) }
     }
 
