@@ -382,6 +382,9 @@ def test_drift_is_measured(networks, family):
     assert drift.lost == 0
     with pytest.warns(UserWarning, match=r"costs 'mine' much: of \d+ joints in 4 images .* 4.2%"):
         calibration.warn_of_drift(drift, "mine", "int8")
+    fainter = Moved(network, 4)
+    fainter.min_score = 0.99
+    assert calibration.measure_drift(right, fainter, images) == drift
     blind = calibration.measure_drift(right, Moved(network, None), images)
     assert blind.lost == 1
     if family == "efficienthrnet":

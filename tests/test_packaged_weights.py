@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import keras_ehrnet as ke
-from keras_ehrnet import metadata
+from keras_ehrnet import metadata, runtime
 from keras_ehrnet.models.variants import VARIANTS
 from keras_ehrnet.skeletons import SKELETONS
 from keras_ehrnet.support.files import sha256
@@ -42,7 +42,17 @@ def test_every_entry_says_what_it_is(entry) -> None:
     assert entry.score in card and entry.license in card
     found = metadata.read(entry.exported_path)
     assert (found.name, found.license, found.min_score) == (entry.name, entry.license, entry.min_score)
-    assert found.skeleton == SKELETONS[entry.skeleton]
+    assert (found.skeleton, found.input_size) == (SKELETONS[entry.skeleton], entry.input_size)
+
+
+@pytest.mark.parametrize("entry", ENTRIES.values(), ids=ENTRIES)
+def test_the_keras_model_is_built_for_the_size_that_is_asked_for(entry) -> None:
+    assert runtime.load(entry.name, weights=entry.name).input_size == entry.input_size
+    network = runtime.load(entry.name, input_size=(128, 96))
+    assert network.input_size == (128, 96)
+    assert network(np.zeros((1, 128, 96, 3), np.uint8))["heatmaps"].shape[0] == 1
+    with pytest.raises(ValueError, match=r"input_size is \(height, width\) in pixels. Received: 128"):
+        runtime.load(entry.name, input_size=128)
 
 
 @pytest.mark.parametrize("entry", ENTRIES.values(), ids=ENTRIES)

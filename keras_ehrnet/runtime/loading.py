@@ -16,7 +16,7 @@ from keras_ehrnet.runtime.litert import TFLiteNetwork
 from keras_ehrnet.runtime.network import Network
 from keras_ehrnet.skeletons import SKELETONS, Skeleton
 from keras_ehrnet.support.errors import MetadataError, ModelError, reason
-from keras_ehrnet.support.messages import suggestion, suggests_keywords
+from keras_ehrnet.support.messages import is_whole, suggestion, suggests_keywords
 from keras_ehrnet.weights import registry
 from keras_ehrnet.weights.formats import WeightsSource
 
@@ -95,7 +95,7 @@ def load_keras(
     if isinstance(source, keras.Model):
         model, about = source, _About()
     elif str(source) in (*VARIANTS, *registry.REGISTRY) or is_blocks_file(source):
-        model, about = _named(str(source), weights, skeleton)
+        model, about = _named(str(source), weights, skeleton, input_size)
         weights = str(source) if weights is None else weights
     else:
         model, about = _read(Path(source))
@@ -188,7 +188,9 @@ def _exported(
     return network
 
 
-def _named(name: str, weights: WeightsSource | None, skeleton: Skeleton | None) -> tuple[keras.Model, _About]:
+def _named(
+    name: str, weights: WeightsSource | None, skeleton: Skeleton | None, input_size: tuple[int, int] | None
+) -> tuple[keras.Model, _About]:
     """A model of the papers, or one with registered weights, made for these weights, which are still to be loaded."""
     entry = registry.REGISTRY.get(name)
     if weights is None and entry is None:
@@ -198,7 +200,18 @@ def _named(name: str, weights: WeightsSource | None, skeleton: Skeleton | None) 
         )
     model = variant(name if entry is None else entry.model)
     about = _about_weights(name if weights is None else weights) or _About(model.skeleton)
-    return model.build_for(skeleton or about.skeleton), replace(about, input_size=model.input_size)
+    measured = entry.input_size if isinstance(entry, registry.PackagedEntry) else None
+    own_size = measured or model.input_size
+    size = own_size if input_size is None else _size(input_size)
+    # Networks that take any size stay so: it is the image that says how they are used.
+    fixed = {} if model.family == "efficienthrnet" or size == model.input_size else {"input_shape": (*size, 3)}
+    return model.build_for(skeleton or about.skeleton, **fixed), replace(about, input_size=size)
+
+
+def _size(input_size: tuple[int, int]) -> tuple[int, int]:
+    if not isinstance(input_size, (tuple, list)) or len(input_size) != 2 or not all(map(is_whole, input_size)):
+        raise ValueError(f"input_size is (height, width) in pixels. Received: {input_size!r}")
+    return int(input_size[0]), int(input_size[1])
 
 
 def _read(path: Path) -> tuple[keras.Model, _About]:

@@ -53,6 +53,7 @@ class PackagedEntry(Entry):
         data: str. What they were trained on, and under which terms it stands.
         exported: str. Name of the `.tflite` file of the same weights, which finds people without Keras.
         min_score: float. Score of a person below which there is nobody, see the model card.
+        input_size: tuple (height, width) in pixels that it was measured at, or None for the paper's.
 
     Example:
         >>> from keras_ehrnet.weights import registry
@@ -63,6 +64,7 @@ class PackagedEntry(Entry):
     data: str = ""
     exported: str = ""
     min_score: float = 0.0
+    input_size: tuple[int, int] | None = None
 
     @property
     def exported_path(self) -> Path:
@@ -130,6 +132,7 @@ PACKAGED: tuple[PackagedEntry, ...] = (
         data="COCO val2017 (images: Flickr, CC; labels: CC BY 4.0), LSP-extended and Stanford-40 (for research)",
         exported="efficientpose-rt-coco.tflite",
         min_score=0.25,
+        input_size=(224, 224),
     ),
     PackagedEntry(
         name="efficientpose-rt-people",
@@ -145,6 +148,7 @@ PACKAGED: tuple[PackagedEntry, ...] = (
         data="COCO val2017 (images: Flickr, CC; labels: CC BY 4.0) and Stanford-40 (for research)",
         exported="efficientpose-rt-people.tflite",
         min_score=0.3,
+        input_size=(384, 384),
     ),
 )
 
