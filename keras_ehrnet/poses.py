@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_ehrnet import interchange
 from keras_ehrnet.skeletons import Skeleton
 
 if TYPE_CHECKING:
@@ -195,6 +196,83 @@ class Poses:
             for name, (x, y, score) in zip(self.skeleton.joint_names, person, strict=True):
                 writer.writerow([index, name, f"{x:.3f}", f"{y:.3f}", f"{score:.5f}"])
         return text.getvalue()
+
+    def to_supervision(self) -> Any:
+        """The people as `supervision.KeyPoints`, for its annotators; joints that were not found are at 0, 0.
+
+        Scores and identities of persons are in `data`. Needs `pip install supervision`.
+        """
+        return interchange.to_key_points(self)
+
+    def to_detections(self, threshold: float = 0.0) -> Any:
+        """The people as boxes, `supervision.Detections`, for its trackers and zones.
+
+        Args:
+            threshold: float. Joints with a score at or below it do not count for the boxes.
+
+        Returns:
+            `Detections` with the joints in `data`, so that `from_supervision` finds them again.
+        """
+        return interchange.to_detections(self, threshold)
+
+    @classmethod
+    def from_supervision(cls, source: Any, skeleton: Skeleton, image_size: tuple[int, int] | None = None) -> Poses:
+        """The people of `supervision.KeyPoints`, or of `Detections` that `to_detections` gave.
+
+        Args:
+            source: what `to_supervision` or `to_detections` returns, whatever became of it since.
+            skeleton: `Skeleton`. What the joints are.
+            image_size: tuple (width, height) of the image in pixels, or None.
+
+        Raises:
+            ValueError: if there are no joints in it, or not those of the skeleton.
+        """
+        return cls(**interchange.from_supervision(source, skeleton), skeleton=skeleton, image_size=image_size)
+
+    def to_fiftyone(self) -> Any:
+        """The people as `fiftyone.Keypoints`, in parts of the image; joints that were not found are NaN.
+
+        Raises:
+            ValueError: if the size of the image is not known.
+        """
+        return interchange.to_fiftyone(self)
+
+    @classmethod
+    def from_fiftyone(cls, source: Any, skeleton: Skeleton, image_size: tuple[int, int]) -> Poses:
+        """The people of `fiftyone.Keypoints`.
+
+        Args:
+            source: what `to_fiftyone` returns.
+            skeleton: `Skeleton`. What the joints are.
+            image_size: tuple (width, height) of the image in pixels.
+        """
+        return cls(**interchange.from_fiftyone(source, skeleton, image_size), skeleton=skeleton, image_size=image_size)
+
+    def to_pandas(self) -> Any:
+        """A `pandas.DataFrame`: a row for each joint of each person, with `person`, `joint`, `x`, `y`, `score`,
+        `person_score` and, where there are identities, `id`.
+        """
+        return interchange.to_pandas(self)
+
+    @classmethod
+    def from_pandas(cls, table: Any, skeleton: Skeleton, image_size: tuple[int, int] | None = None) -> Poses:
+        """The people of a table with the columns of `to_pandas`, the last two of which it may lack.
+
+        Args:
+            table: `pandas.DataFrame`, or any mapping of names of columns to their values.
+            skeleton: `Skeleton`. What the joints are.
+            image_size: tuple (width, height) of the image in pixels, or None.
+
+        Raises:
+            ValueError: if columns are missing, or there are other joints in it.
+
+        Example:
+            >>> from keras_ehrnet import Poses, skeletons
+            >>> table = {"person": [0, 0], "joint": ["nose", "left_eye"], "x": [5, 6], "y": [7, 8], "score": [0.9, 0.7]}
+            >>> Poses.from_pandas(table, skeletons.COCO_17)
+            Poses(1 person, coco_17, scores 0.80)
+        """
+        return cls(**interchange.from_pandas(table, skeleton), skeleton=skeleton, image_size=image_size)
 
     def draw(self, image: np.ndarray | None = None, threshold: float = 0.2) -> np.ndarray:
         """The image with the people drawn on it.

@@ -17,6 +17,9 @@ T = TypeVar("T")
 _EXTRAS = {"onnx": "onnx", "onnxruntime": "onnx", "torch": "torch", "jax": "jax", "ray": "ray", "pyarrow": "ray"}
 """Packages by the extra that installs them; everything else that may be missing is for building, with TensorFlow."""
 
+_OTHERS = ("supervision", "fiftyone", "pandas")
+"""Packages that no part of this one needs, but that results may be passed to."""
+
 
 class MissingPackageError(ImportError):
     """A part of this package needs another one, which is not installed."""
@@ -40,10 +43,8 @@ def missing_package(error: ModuleNotFoundError, what: str) -> ImportError:
     package = (error.name or "").partition(".")[0]
     if package in ("", "keras_ehrnet"):
         return error
-    extra = _EXTRAS.get(package, "tensorflow")
-    return MissingPackageError(
-        f"{what} needs {package}, which is not installed: run  pip install 'keras-ehrnet[{extra}]'"
-    )
+    source = package if package in _OTHERS else f"'keras-ehrnet[{_EXTRAS.get(package, 'tensorflow')}]'"
+    return MissingPackageError(f"{what} needs {package}, which is not installed: run  pip install {source}")
 
 
 def warn(message: str) -> None:
