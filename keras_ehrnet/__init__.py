@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from keras_ehrnet.poses import Poses as Poses
     from keras_ehrnet.prediction import PosePredictor as PosePredictor
     from keras_ehrnet.prediction import frames as frames
+    from keras_ehrnet.search.run import search as search
     from keras_ehrnet.skeletons import Skeleton as Skeleton
     from keras_ehrnet.support.errors import KerasEhrnetError as KerasEhrnetError
     from keras_ehrnet.training import recipe as recipe
@@ -59,6 +60,7 @@ _PUBLIC: dict[str, tuple[str, str | None]] = {
     "models": ("keras_ehrnet.models", None),
     "runtime": ("keras_ehrnet.runtime", None),
     "schedules": ("keras_ehrnet.training.schedules", None),
+    "search": ("keras_ehrnet.search", None),
     "skeletons": ("keras_ehrnet.skeletons", None),
     "recipe": ("keras_ehrnet.training.recipe", None),
     "train": ("keras_ehrnet.training", "train"),

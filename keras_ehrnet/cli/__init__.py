@@ -1,4 +1,4 @@
-"""The command line: `keras-ehrnet predict | label | train | evaluate | export | benchmark | serve | ...`."""
+"""The command line: `keras-ehrnet predict | label | train | search | evaluate | export | benchmark | serve | ...`."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ from keras_ehrnet.cli.export import export
 from keras_ehrnet.cli.label import label
 from keras_ehrnet.cli.models import convert, summary
 from keras_ehrnet.cli.predict import predict
+from keras_ehrnet.cli.search import search_app
 from keras_ehrnet.cli.serve import serve
 from keras_ehrnet.cli.train import train
 from keras_ehrnet.support.terminal import run
 
 app = typer.Typer(
     name="keras-ehrnet",
-    help="Human pose estimation: predict, train, evaluate, export, benchmark, serve.",
+    help="Human pose estimation: predict, train, search, evaluate, export, benchmark, serve.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -49,6 +50,7 @@ def _options(
 
 
 app.add_typer(evaluate_app, name="evaluate")
+app.add_typer(search_app, name="search")
 for command in (predict, label, train, export, benchmark, serve, summary, convert):
     app.command()(command)
 

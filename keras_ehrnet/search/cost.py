@@ -134,6 +134,29 @@ class Cost:
         taken = min(last, key=itemgetter(0))[1]
         return tuple(taken.get(number, 0) for number in range(len(decisions)))
 
+    def sample(
+        self, generator: np.random.Generator, least: float = 0.0, most: float = np.inf, tries: int = 20_000
+    ) -> Architecture:
+        """A network at random among those that cost so much.
+
+        Args:
+            generator: `numpy.random.Generator`.
+            least: float. The least that it may cost.
+            most: float. The most, likewise.
+            tries: int. Networks to draw, of which the first that fits is taken.
+
+        Raises:
+            ValueError: if none of them fits.
+        """
+        for _ in range(tries):
+            architecture = self.space.sample(generator)
+            if least <= self.of(architecture) <= most:
+                return architecture
+        raise ValueError(
+            f"None of {tries} random networks of this space costs so much; the cheapest costs "
+            f"{self.text(self.of(self.cheapest))}. Received: from {self.text(least)} to {self.text(most)}"
+        )
+
     def check_limit(self, limit: float | None) -> None:
         """ValueError where no network of the space is within a limit; it says what the cheapest one costs."""
         least = self.of(self.cheapest)

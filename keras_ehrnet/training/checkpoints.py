@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 import numpy as np
@@ -14,6 +14,16 @@ from keras_ehrnet.support.files import replace_file, why
 
 _SUFFIX = ".npz"
 _POSITION = "epoch"
+
+
+class Trained(Protocol):
+    """What has a state: a compiled `keras.Model`, or several of them seen as one."""
+
+    @property
+    def variables(self) -> list[Any]: ...
+
+    @property
+    def optimizer(self) -> Any: ...
 
 
 class Checkpoints:
@@ -35,7 +45,7 @@ class Checkpoints:
         """All checkpoints, oldest first."""
         return sorted(self.folder.glob(f"epoch-*{_SUFFIX}"))
 
-    def save(self, model: keras.Model, epochs: int) -> Path:
+    def save(self, model: Trained, epochs: int) -> Path:
         """Saves the state after so many epochs.
 
         Raises:
@@ -60,7 +70,7 @@ class Checkpoints:
         paths = self.paths()
         return int(paths[-1].stem.split("-")[1]) if paths else 0
 
-    def restore(self, model: keras.Model) -> int:
+    def restore(self, model: Trained) -> int:
         """Brings the newest state back, where there is one.
 
         Returns:
@@ -74,7 +84,7 @@ class Checkpoints:
             assign_state(model, self.read(model))
         return epochs
 
-    def read(self, model: keras.Model) -> dict[str, np.ndarray]:
+    def read(self, model: Trained) -> dict[str, np.ndarray]:
         """The newest state, of which there must be one, as arrays by name; raises what `restore` does."""
         path = self.paths()[-1]
         state = _state(model)
@@ -93,18 +103,18 @@ class Checkpoints:
         return arrays
 
 
-def empty_state(model: keras.Model) -> dict[str, np.ndarray]:
+def empty_state(model: Trained) -> dict[str, np.ndarray]:
     """Arrays like those of a checkpoint, without its values."""
     return {name: np.zeros(variable.shape, variable.dtype) for name, variable in _state(model).items()}
 
 
-def assign_state(model: keras.Model, arrays: dict[str, np.ndarray]) -> None:
+def assign_state(model: Trained, arrays: dict[str, np.ndarray]) -> None:
     """Gives a model and its optimizer the values of a checkpoint."""
     for name, variable in _state(model).items():
         variable.assign(arrays[name])
 
 
-def _state(model: keras.Model) -> dict[str, Any]:
+def _state(model: Trained) -> dict[str, Any]:
     """Variables by number and last name: whole names count the models that a process has made."""
     groups = {"model": model.variables, "optimizer": model.optimizer.variables}
     return {

@@ -13,7 +13,7 @@ from dataclasses import field
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, ClassVar, TypeVar, get_args
 
 import yaml
 from pydantic import TypeAdapter
@@ -52,6 +52,7 @@ from keras_ehrnet.training.values import (
 
 _SKELETON_FILES = (".yaml", ".yml", ".json")
 _FOLDER = Path(str(resources.files("keras_ehrnet"))) / "recipes"
+R = TypeVar("R", bound="Recipe")
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -78,6 +79,9 @@ class Recipe:
         >>> recipe.input_size, recipe.folder.as_posix()
         ((448, 448), 'runs/training')
     """
+
+    subfolder: ClassVar[str] = ""
+    """Where in the package's folder of recipes those of this kind are."""
 
     name: str = "training"
     model: ModelRecipe = field(default_factory=ModelRecipe)
@@ -200,6 +204,11 @@ class Recipe:
         return parts
 
     @property
+    def depends_on_epochs(self) -> bool:
+        """Whether steps depend on how many epochs are still to come."""
+        return self.schedule.kind == "triangular"
+
+    @property
     def folder(self) -> Path:
         """Where results go."""
         return Path(self.output.folder) if self.output.folder else Path("runs") / self.name
@@ -248,13 +257,14 @@ def _part(kind: str, content: Any) -> tuple[DataRecipe, float]:
 
 
 @reads(RecipeError)
-def read(path: str | os.PathLike, overrides: Iterable[str] = ()) -> Recipe:
+def read(path: str | os.PathLike, overrides: Iterable[str] = (), kind: type[R] = Recipe) -> R:
     """A recipe from a YAML file.
 
     Args:
         path: the file, or the name of a recipe that comes with the package, such as `"h-4"`. What it calls `base` is
             another one, relative to it.
         overrides: texts such as `"training.epochs=10"`, or `"epochs=10"` where the last part of a key says it all.
+        kind: class. `Recipe`, or one that stands on it.
 
     Returns:
         `Recipe`, named like the file unless it says otherwise.
@@ -268,11 +278,11 @@ def read(path: str | os.PathLike, overrides: Iterable[str] = ()) -> Recipe:
         >>> recipe.read("h-2", ["batch_size=8", "data.kind=synthetic"]).training.batch_size
         8
     """
-    path, changes = _found(path), list(overrides)
+    path, changes = _found(path, kind), list(overrides)
     content = {"name": path.stem, **read_layers(path, ())}
-    content = _with(content, [override(change, Recipe) for change in changes])
+    content = _with(content, [override(change, kind) for change in changes])
     where = f"{path} with {' '.join(changes)}" if changes else str(path)
-    return checked(Recipe, content, where)
+    return checked(kind, content, where)
 
 
 def _with(content: dict[str, Any], changes: Iterable[dict[str, Any]]) -> dict[str, Any]:
@@ -297,32 +307,32 @@ def schema() -> dict[str, Any]:
     return TypeAdapter(Recipe).json_schema()
 
 
-def names() -> list[str]:
-    """Names of the recipes that come with the package.
+def names(kind: type[Recipe] = Recipe) -> list[str]:
+    """Names of the recipes of a kind that come with the package.
 
     Example:
         >>> from keras_ehrnet import recipe
         >>> "h-4" in recipe.names()
         True
     """
-    return sorted(path.stem for path in _FOLDER.glob("*.yaml"))
+    return sorted(path.stem for path in (_FOLDER / kind.subfolder).glob("*.yaml"))
 
 
-def _found(path: str | os.PathLike) -> Path:
+def _found(path: str | os.PathLike, kind: type[Recipe]) -> Path:
     """The file, or that of a recipe's name."""
     given = Path(path)
     if given.suffix in (".yaml", ".yml") or given.exists():
         return given
-    if str(path) not in names():
+    if str(path) not in names(kind):
         raise FileNotFoundError(
-            f"There is no such recipe, neither a file nor one of the package's. {suggestion(str(path), names())} "
+            f"There is no such recipe, neither a file nor one of the package's. {suggestion(str(path), names(kind))} "
             f"Received: {str(path)!r}"
         )
-    return _FOLDER / f"{path}.yaml"
+    return _FOLDER / kind.subfolder / f"{path}.yaml"
 
 
 @reads(RecipeError)
-def from_dict(content: Mapping[str, Any], where: str = "the recipe") -> Recipe:
+def from_dict(content: Mapping[str, Any], where: str = "the recipe", kind: type[R] = Recipe) -> R:
     """A recipe from plain values, as YAML has them; see `read`.
 
     Example:
@@ -333,15 +343,18 @@ def from_dict(content: Mapping[str, Any], where: str = "the recipe") -> Recipe:
         Traceback (most recent call last):
         keras_ehrnet.support.errors.RecipeError: ...
     """
-    return checked(Recipe, content, where)
+    return checked(kind, content, where)
 
 
-def with_changes(recipe: Recipe | str | os.PathLike | Mapping[str, Any], changes: Mapping[str, Any]) -> Recipe:
+def with_changes(
+    recipe: Recipe | str | os.PathLike | Mapping[str, Any], changes: Mapping[str, Any], kind: type[R] = Recipe
+) -> R:
     """A recipe, however it is given, with changed values.
 
     Args:
         recipe: `Recipe`, or what `read` or `from_dict` takes.
         changes: mapping of keys, whole or their last part, to values.
+        kind: class. `Recipe`, or one that stands on it.
 
     Raises:
         FileNotFoundError, RecipeError: as of `read`.
@@ -352,10 +365,10 @@ def with_changes(recipe: Recipe | str | os.PathLike | Mapping[str, Any], changes
         2
     """
     if not isinstance(recipe, (Recipe, Mapping)):
-        recipe = read(recipe)
+        recipe = read(recipe, kind=kind)
     content = recipe.to_dict() if isinstance(recipe, Recipe) else dict(recipe)
-    content = _with(content, [nested(key, plain(value), Recipe) for key, value in changes.items()])
-    return recipe if isinstance(recipe, Recipe) and not changes else from_dict(content)
+    content = _with(content, [nested(key, plain(value), kind) for key, value in changes.items()])
+    return recipe if isinstance(recipe, kind) and not changes else from_dict(content, kind=kind)
 
 
 _WITHOUT_EFFECT = (
@@ -380,6 +393,6 @@ def first_difference(first: Recipe, second: Recipe) -> str | None:
         >>> first_difference(from_dict(first), from_dict(second))
         'data.max_people'
     """
-    free = (*_WITHOUT_EFFECT, *(() if first.schedule.kind == "triangular" else ("training.epochs",)))
+    free = (*_WITHOUT_EFFECT, *(() if first.depends_on_epochs else ("training.epochs",)))
     one, other = first.flat(), second.flat()
     return next((key for key in one if one[key] != other.get(key) and not key.startswith(free)), None)

@@ -115,7 +115,7 @@ def train(
     checkpoints = Checkpoints(recipe.folder / "checkpoints", recipe.output.keep)
     batch_size = _batch_size_of_host(recipe, hosts)
     if hosts.is_first:
-        _prepare_folder(recipe, checkpoints)
+        prepare_folder(recipe, bool(checkpoints.paths()))
     first = _agreed_start(recipe, checkpoints, hosts)
     check_mirroring(recipe)
     recipe = with_validation(recipe, say)
@@ -154,7 +154,7 @@ def train(
         run = _Run(recipe, network, model, steps, first, checkpoints, hosts, started, best)
         history: tuple[dict[str, float], ...] = ()
         if first < recipe.training.epochs and not run.is_patience_over():
-            batches = _batches(recipe, examples, order, list(model.output), first * steps)
+            batches = make_batches(recipe, examples, order, list(model.output), first * steps)
             history = _fit(run, batches, callbacks, console)
         _draw_curve(run)
         done = first + len(history)
@@ -322,9 +322,10 @@ def _raise_cause(error: Exception) -> None:
                 raise ValueError(line.partition(f"{kind}: ")[2]) from error
 
 
-def _batches(
+def make_batches(
     recipe: Recipe, examples: Examples | LabelledExamples, order: Order, outputs: list[str], start: int
 ) -> Any:
+    """Batches of a recipe's examples, from a step on, as its backend likes them best."""
     workers = recipe.training.workers
     if keras.backend.backend() == "tensorflow":
         from keras_ehrnet.data.pipeline import tf_batches
@@ -333,24 +334,32 @@ def _batches(
     return numpy_batches(examples, order, outputs=outputs, start=start, workers=workers)
 
 
-def _prepare_folder(recipe: Recipe, checkpoints: Checkpoints) -> None:
+def prepare_folder(recipe: Recipe, is_begun: bool) -> None:
+    """Makes the output folder, with the recipe in it.
+
+    Args:
+        recipe: `Recipe`.
+        is_begun: bool. Whether something was trained there before, with which another recipe cannot go on.
+
+    Raises:
+        ValueError: if it holds a training with another recipe.
+        OSError: if it cannot be written to.
+    """
     path = recipe.folder / "recipe.yaml"
-    # A run that trained nothing yet may be started anew with another recipe.
-    if checkpoints.paths():
+    if is_begun:
         if not path.exists():
             raise ValueError(
                 f"There are checkpoints without their recipe: choose another folder. Received: {recipe.folder}"
             )
         _check_same(recipe, path)
     try:
-        checkpoints.folder.mkdir(parents=True, exist_ok=True)
         write_file(path, recipe.to_yaml())
     except OSError as error:
         raise OSError(f"The output folder cannot be written to ({why(error)}). Received: {recipe.folder}") from error
 
 
 def _check_same(recipe: Recipe, path: Path) -> None:
-    there = from_dict(read_yaml(path), str(path))
+    there = from_dict(read_yaml(path), str(path), type(recipe))
     key = first_difference(there, recipe)
     if key is not None:
         raise ValueError(

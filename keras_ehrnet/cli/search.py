@@ -1,0 +1,75 @@
+"""`keras-ehrnet search`: a network for one's own device and joints."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+from typer.core import TyperGroup
+
+from keras_ehrnet.cli.common import load_keras
+from keras_ehrnet.cli.train import INTERRUPTED, UNFINISHED
+from keras_ehrnet.support.terminal import complain
+
+_DEFAULT = "run"
+
+
+class _SearchByDefault(TyperGroup):
+    """`search RECIPE` is `search run RECIPE`."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            args = [_DEFAULT, *args]
+        return super().parse_args(ctx, args)
+
+
+search_app = typer.Typer(
+    cls=_SearchByDefault,
+    help="Find a network: keras-ehrnet search RECIPE [KEY=VALUE]...",
+    no_args_is_help=True,
+)
+
+RecipeArgument = Annotated[
+    str, typer.Argument(help="Recipe: a YAML file, or the name of one that comes along, as synthetic.")
+]
+ChangesArgument = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Values to change, such as cost_weight=0.5.")
+]
+
+
+@search_app.command(_DEFAULT)
+def search(
+    recipe: RecipeArgument,
+    changes: ChangesArgument = None,
+    backend: Annotated[
+        str | None, typer.Option("--backend", help="tensorflow or jax; default: Keras's own choice.")
+    ] = None,
+    show: Annotated[bool, typer.Option("--show", help="Print the whole recipe, defaults included, and stop.")] = False,
+) -> None:
+    """Search as a recipe says (run may be left out); run again with the same recipe, go on where it stopped.
+
+    Results go to runs/NAME, or output.folder=...: found.json is what summary, export and recipes take as a model. The
+    exit status is 0 where all epochs are done, 3 where training.minutes were over before, 2 where something is wrong,
+    130 after Ctrl-C.
+    """
+    from keras_ehrnet.search import recipe as recipes
+
+    chosen = recipes.read(recipe, changes or ())
+    if show:
+        print(chosen.to_yaml(), end="")
+        return
+    if backend is not None:
+        os.environ["KERAS_BACKEND"] = backend
+    load_keras()
+    from keras_ehrnet.search import run
+
+    try:
+        found = run.search(chosen)
+    except KeyboardInterrupt:
+        complain("Stopped. The same command goes on after the last whole epoch.")
+        raise typer.Exit(INTERRUPTED) from None
+    if not found.finished:
+        complain("Not finished. The same command goes on.")
+        raise typer.Exit(UNFINISHED)
+    print(f"Found: {found.path}")
