@@ -8,12 +8,14 @@ is gone at once, and another person comes to the same place later. The package's
 frame, so that they miss some and see some who are not there, and every way of following gets what was found.
 
 Told are MOTA and IDF1 (`motmetrics`), switches (somebody gets another identity than before) and passes (an identity
-that belonged to one person is given to another). With `--sweep` the thresholds of `Tracker` are tried one by one.
+belonged to one person for 10 frames or more, and to another as well). With `--sweep` the thresholds of `Tracker` are
+tried one by one.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,6 +37,7 @@ from keras_ehrnet.skeletons import COCO_17
 WIDTH, HEIGHT, RATE, SECONDS = 640, 360, 25, 5
 _WHOLE = 13  # Joints of somebody who is cut out.
 _SEEN = 0.4  # Of somebody's outline: who is covered more need not be found.
+_LASTING = 10  # Frames after which an identity belongs to somebody: people who overlap may be taken for each other.
 _SAME = 0.3  # Similarity of what was found to the truth, above which it is that person.
 
 Follow = Callable[[Poses, float, np.ndarray], Poses]
@@ -212,13 +215,13 @@ class Scores:
     def __init__(self, make: Callable[[], Follow]) -> None:
         self.make = make
         self.films: list[motmetrics.MOTAccumulator] = []
-        self.passes = 0
+        self.owners: list[dict[int, Counter[int]]] = []  # Of every film, by identity: frames that persons had it.
 
     def begin(self) -> None:
         """The next film, with a new tracker."""
         self.follow = self.make()
         self.films.append(motmetrics.MOTAccumulator(auto_id=True))
-        self.owners: dict[int, int] = {}
+        self.owners.append(defaultdict(Counter))
 
     def frame(self, seconds: float, image: np.ndarray, found: Poses, truth: Poses) -> None:
         """One frame: who was found, and who was there (`scores` are their visible parts)."""
@@ -233,9 +236,13 @@ class Scores:
         best, persons = best[needed], truth.ids[needed]
         for row, column in zip(*assign(1 - best), strict=True) if best.size else ():
             if best[row, column]:
-                person, identity = int(persons[row]), int(people.ids[column])
-                self.passes += self.owners.get(identity, person) != person
-                self.owners[identity] = person
+                self.owners[-1][int(people.ids[column])][int(persons[row])] += 1
+
+    @property
+    def passes(self) -> int:
+        """Identities that belonged to one person, and then to another."""
+        each = (frames for film in self.owners for frames in film.values())
+        return sum(max(sum(count >= _LASTING for count in frames.values()) - 1, 0) for frames in each)
 
     def row(self) -> list[str]:
         metrics = ["mota", "idf1", "num_switches"]

@@ -15,6 +15,7 @@ _NEW = 0.3  # How much the newest frame counts for speed and colors.
 _DOUBT = 2.0  # By how much joints may be farther apart for every second that somebody was not seen.
 _COLOR = 0.5  # What the greatest difference of colors costs; not to be alike at all costs 1.
 _IMPOSSIBLE = 1e3
+_HIDDEN, _MIXED = 0.5, 0.1  # Parts of a box in another: somebody is hidden; colors may be another's.
 
 
 def similarity(first: Poses, second: Poses, reach: float = 1.0) -> np.ndarray:
@@ -120,7 +121,8 @@ class Tracker:
         last = self._seconds
         now = seconds if seconds is not None else 0.0 if last is None else last + 1 / self.rate
         passed, self._seconds = 0.0 if last is None else max(now - last, 0.0), now
-        colors = None if image is None else limb_colors(image, poses)
+        boxes = poses.boxes()
+        colors = None if image is None else _own_colors(image, poses, boxes)
         self._tracks = [track for track in self._tracks if now - track.seconds <= self.patience_covered]
         expected = [track.at(now) for track in self._tracks]
         found = self._matched(expected, poses, colors, now)
@@ -130,9 +132,8 @@ class Tracker:
             if index in found:
                 found[index].seen(person, now, look)
             followed.append(found.get(index) or self._begun(person, now, look))
-        boxes = poses.boxes()
         for track, place in zip(self._tracks, expected, strict=True):
-            if track not in followed and not _is_covered(place.boxes()[0], boxes):
+            if track not in followed and not _is_covered(place.boxes()[0], boxes, _HIDDEN):
                 track.missing += passed
         missed = [track for track in self._tracks if track not in followed and track.missing <= self.patience]
         self._tracks = followed + missed
@@ -161,11 +162,19 @@ class Tracker:
         return {int(c): self._tracks[r] for r, c in zip(rows, columns, strict=True) if possible[r, c]}
 
 
-def _is_covered(box: np.ndarray, others: np.ndarray) -> bool:
-    """Whether half of a box lies in one of others."""
+def _own_colors(image: np.ndarray, poses: Poses, boxes: np.ndarray) -> np.ndarray:
+    """`limb_colors`, unknown for those who overlap with others: they might be the others'."""
+    colors = limb_colors(image, poses)
+    overlaps = [_is_covered(box, np.delete(boxes, index, axis=0), _MIXED) for index, box in enumerate(boxes)]
+    colors[np.array(overlaps, bool)] = np.nan
+    return colors
+
+
+def _is_covered(box: np.ndarray, others: np.ndarray, part: float) -> bool:
+    """Whether more than a part of a box lies in one of others."""
     low, high = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:], others[:, 2:])
     shared = np.clip(high - low, 0, None).prod(axis=1)
-    return bool((shared > 0.5 * np.prod(box[2:] - box[:2])).any())
+    return bool((shared > part * np.prod(box[2:] - box[:2])).any())
 
 
 @dataclass
