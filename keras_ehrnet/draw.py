@@ -2,16 +2,41 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import cv2
 import numpy as np
+
+from keras_ehrnet.support.messages import is_whole
 
 if TYPE_CHECKING:
     from keras_ehrnet.skeletons import Skeleton
 
 COLORS = {"left_": (255, 150, 40), "right_": (50, 150, 255), "": (80, 220, 120)}
 OUTLINE = (20, 20, 20)
+
+
+@dataclass(frozen=True)
+class Style:
+    """What is drawn of people besides joints and limbs, and how thick.
+
+    Args:
+        boxes: bool. Whether to draw a box around each, with the score, and the identity where there is one.
+        names: bool. Whether to write the names of the joints beside them.
+        line_width: int or None. Of limbs, in pixels; None: as the size of the person, and of the picture, suggests.
+
+    Raises:
+        ValueError: if the line width is not a whole number from 1 on.
+    """
+
+    boxes: bool = False
+    names: bool = False
+    line_width: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.line_width is not None and not is_whole(self.line_width):
+            raise ValueError(f"line_width is a whole number, 1 or more. Received: line_width={self.line_width!r}")
 
 
 class People(Protocol):
@@ -32,13 +57,14 @@ class People(Protocol):
     def boxes(self, threshold: float = 0.0) -> np.ndarray: ...
 
 
-def poses(image: np.ndarray, people: People, *, threshold: float = 0.2) -> np.ndarray:
+def poses(image: np.ndarray, people: People, *, threshold: float = 0.2, style: Style | None = None) -> np.ndarray:
     """An image with people drawn on it: limbs as lines, joints as dots, identities as numbers.
 
     Args:
         image: uint8 RGB array of shape `(H, W, 3)`.
         people: `Poses`, in pixels of that image.
         threshold: float. Joints with a score below it are not drawn, nor limbs that end in them.
+        style: `Style`, or None for joints and limbs alone.
 
     Returns:
         A new uint8 array of the same shape.
@@ -50,13 +76,36 @@ def poses(image: np.ndarray, people: People, *, threshold: float = 0.2) -> np.nd
         >>> bool(draw.poses(np.zeros((16, 16, 3), np.uint8), people).any())
         True
     """
+    style = style or Style()
     canvas = np.ascontiguousarray(image).copy()
+    boxes = people.boxes(0.0)
     for index in np.argsort(people.scores):
-        size = _person_size(people, index, image.shape)
+        size = style.line_width or _person_size(boxes[index], image.shape)
         _draw_person(canvas, people.keypoints[index], people.skeleton, threshold, size)
-        if people.ids is not None:
-            _draw_label(canvas, str(int(people.ids[index])), people.boxes(0.0)[index], size)
+        if style.names:
+            _draw_names(canvas, people.keypoints[index], people.skeleton, threshold, size)
+        label = [] if people.ids is None else [str(int(people.ids[index]))]
+        if style.boxes:
+            label.append(f"{people.scores[index]:.2f}")
+            left, top, right, bottom = (int(side) for side in np.rint(boxes[index]))
+            cv2.rectangle(canvas, (left, top), (right, bottom), COLORS[""], max(1, size // 2), cv2.LINE_AA)
+        if label:
+            _draw_label(canvas, " ".join(label), boxes[index], size)
     return canvas
+
+
+def heat(image: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """An image under what is high of a map, in red.
+
+    Args:
+        image: array of shape `(H, W, 3)`, RGB in [0, 255].
+        values: float array of shape `(H, W)`; what is outside of [0, 1] is taken as the nearer of both.
+
+    Returns:
+        Uint8 array of the image's shape.
+    """
+    share = np.clip(values, 0, 1)[..., None]
+    return (image * (1 - share) + np.array([255.0, 40.0, 40.0]) * share).astype(np.uint8)
 
 
 def encode_png(image: np.ndarray) -> bytes:
@@ -77,14 +126,14 @@ def grid(images: list[np.ndarray], columns: int, size: tuple[int, int]) -> np.nd
     return sheet
 
 
-def _person_size(people: People, index: int, image_shape: tuple[int, ...]) -> int:
-    """Line width that suits a person: thin for small ones, thick for large ones."""
-    left, top, right, bottom = people.boxes(0.0)[index]
+def _person_size(box: np.ndarray, image_shape: tuple[int, ...]) -> int:
+    """Line width that suits a person: thin for small ones, thick for large ones, and never too thin for the picture."""
+    left, top, right, bottom = box
     return int(np.clip(max(right - left, bottom - top, 0.15 * max(image_shape[:2])) / 90, 1, 12))
 
 
 def _draw_person(canvas: np.ndarray, keypoints: np.ndarray, skeleton: Skeleton, threshold: float, size: int) -> None:
-    visible = (keypoints[:, 2] >= threshold) & (keypoints[:, 2] > 0) & np.isfinite(keypoints).all(axis=1)
+    visible = _is_drawn(keypoints, threshold)
     # OpenCV draws on pixels counted from their centers, in sixteenths.
     points = np.rint((np.nan_to_num(keypoints[:, :2]).clip(-1e4, 1e5) - 0.5) * 16).astype(int)
     limbs = [(a, b) for a, b in skeleton.limbs if visible[a] and visible[b]]
@@ -106,8 +155,21 @@ def _color(*joint_names: str) -> tuple[int, int, int]:
     return COLORS[""]
 
 
+def _is_drawn(keypoints: np.ndarray, threshold: float) -> np.ndarray:
+    return (keypoints[:, 2] >= threshold) & (keypoints[:, 2] > 0) & np.isfinite(keypoints).all(axis=1)
+
+
+def _draw_names(canvas: np.ndarray, keypoints: np.ndarray, skeleton: Skeleton, threshold: float, size: int) -> None:
+    for joint in np.flatnonzero(_is_drawn(keypoints, threshold)):
+        x, y = keypoints[joint, :2]
+        _write(canvas, skeleton.joint_names[joint], (int(x) + 2 * size + 2, int(y) + size), 0.3 + 0.05 * size, 1)
+
+
+def _write(canvas: np.ndarray, text: str, origin: tuple[int, int], scale: float, width: int) -> None:
+    for color, thickness in ((OUTLINE, width + 2), ((255, 255, 255), width)):
+        cv2.putText(canvas, text, origin, cv2.FONT_HERSHEY_SIMPLEX, scale, color, thickness, cv2.LINE_AA)
+
+
 def _draw_label(canvas: np.ndarray, text: str, box: np.ndarray, size: int) -> None:
-    scale = 0.35 + 0.12 * size
     origin = int(np.clip(box[0], 0, canvas.shape[1] - 1)), int(np.clip(box[1] - 4, 12, canvas.shape[0] - 1))
-    cv2.putText(canvas, text, origin, cv2.FONT_HERSHEY_SIMPLEX, scale, OUTLINE, size + 2, cv2.LINE_AA)
-    cv2.putText(canvas, text, origin, cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), max(1, size // 2), cv2.LINE_AA)
+    _write(canvas, text, origin, 0.35 + 0.12 * size, max(1, size // 2))

@@ -17,6 +17,8 @@ from keras_ehrnet.skeletons import Skeleton
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from keras_ehrnet import draw
+
 
 @dataclass(frozen=True, eq=False)
 class Poses:
@@ -274,12 +276,15 @@ class Poses:
         """
         return cls(**interchange.from_pandas(table, skeleton), skeleton=skeleton, image_size=image_size)
 
-    def draw(self, image: np.ndarray | None = None, threshold: float = 0.2) -> np.ndarray:
+    def draw(
+        self, image: np.ndarray | None = None, threshold: float = 0.2, *, style: draw.Style | None = None
+    ) -> np.ndarray:
         """The image with the people drawn on it.
 
         Args:
             image: uint8 RGB array of shape `(H, W, 3)`. Defaults to the image these poses were found in.
             threshold: float. Joints with a score below it are not drawn.
+            style: `draw.Style`: boxes, names of joints, line width. None: joints and limbs alone.
 
         Returns:
             A new uint8 RGB array of the same shape.
@@ -289,13 +294,20 @@ class Poses:
         image = self.image if image is None else image
         if image is None:
             raise ValueError("These poses do not carry their image. Pass it: poses.draw(image)")
-        return draw.poses(image, self, threshold=threshold)
+        return draw.poses(image, self, threshold=threshold, style=style)
 
-    def save(self, path: str | Path, image: np.ndarray | None = None, threshold: float = 0.2) -> None:
+    def save(
+        self,
+        path: str | Path,
+        image: np.ndarray | None = None,
+        threshold: float = 0.2,
+        *,
+        style: draw.Style | None = None,
+    ) -> None:
         """Writes the picture that `draw` makes to an image file."""
         from keras_ehrnet.images import write_image
 
-        write_image(path, self.draw(image, threshold=threshold))
+        write_image(path, self.draw(image, threshold, style=style))
 
     def _repr_png_(self) -> bytes | None:
         if self.image is None:

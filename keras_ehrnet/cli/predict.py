@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
+import numpy as np
 import typer
 
 from keras_ehrnet.cli.common import (
@@ -62,6 +63,14 @@ def predict(
     smooth: Annotated[bool, typer.Option("--smooth", help="Less jitter: blurred maps, filtered video.")] = False,
     track: Annotated[bool, typer.Option("--track", help="Video: give people identities.")] = False,
     threshold: Annotated[float, typer.Option("--threshold", help="Do not draw joints below this score.")] = 0.2,
+    boxes: Annotated[bool, typer.Option("--boxes", help="Draw a box around each person, with the score.")] = False,
+    names: Annotated[bool, typer.Option("--names", help="Write the joints' names beside them.")] = False,
+    line_width: Annotated[
+        int | None, typer.Option("--line-width", min=1, help="Of limbs, in pixels; default: as people's size suggests.")
+    ] = None,
+    show_heatmaps: Annotated[
+        bool, typer.Option("--show-heatmaps", help="A second picture: where the network sees joints.")
+    ] = False,
     min_score: Annotated[
         float | None, typer.Option("--min-score", help="Leave out people below this score; default: as measured.")
     ] = None,
@@ -80,7 +89,7 @@ def predict(
     workers: Annotated[int, typer.Option("--workers", min=1, help="Ray: how many work at a time.")] = 2,
 ) -> None:
     """Find people: writes pictures and JSON, prints a table."""
-    from keras_ehrnet import prediction, runtime
+    from keras_ehrnet import draw, prediction, runtime
 
     spread = engine is Engine.ray
     paths, videos = ([], []) if spread else _listed(source)
@@ -88,8 +97,11 @@ def predict(
         raise ValueError("--engine ray takes images and writes Parquet: leave out --csv, and name no video.")
     if videos and csv:
         raise ValueError("--csv is for images; a video's points are written as a line of JSON per frame.")
+    if show_heatmaps and (videos or spread):
+        raise ValueError("--show-heatmaps is for images.")
     size = size_of(input_size)
-    _refuse_overwriting(paths, output)
+    for mark in ("", _HEATMAPS) if show_heatmaps else ("",):
+        _refuse_overwriting(paths, output, mark)
     make_folder(output)
     if model is None:
         model, refine = registry.DEFAULT, refine or registry.DEFAULT_REFINE
@@ -109,13 +121,17 @@ def predict(
         max_people=max_people,
         min_score=min_score,
     )
+    if show_heatmaps and network.decode != "none":
+        predictor.heatmap(np.zeros((1, 1, 3), np.uint8))  # Says what to do before any image is looked at.
+    style = draw.Style(boxes=boxes, names=names, line_width=line_width)
     if spread:
         _predict_with_ray(predictor, source, output, workers)
     elif videos:
-        options = {"smooth": smooth, "track": track, "threshold": threshold, "max_frames": max_frames}
+        options = {"smooth": smooth, "track": track, "threshold": threshold, "style": style, "max_frames": max_frames}
         _predict_videos(predictor, videos, output, {**options, "patience": patience})
     else:
-        _predict_images(predictor, paths, output, threshold, csv)
+        drawing = {"threshold": threshold, "style": style}
+        _predict_images(predictor, paths, output, drawing, csv, show_heatmaps)
 
 
 def _predict_with_ray(predictor: PosePredictor, source: str, output: Path, workers: int) -> None:
@@ -151,17 +167,24 @@ def _listed(source: str) -> tuple[list[Path], list[str]]:
 
 
 def _predict_images(
-    predictor: PosePredictor, paths: Sequence[Path], output: Path, threshold: float, with_csv: bool
+    predictor: PosePredictor,
+    paths: Sequence[Path],
+    output: Path,
+    drawing: dict[str, Any],
+    with_csv: bool,
+    with_heatmaps: bool,
 ) -> None:
+    from keras_ehrnet import draw
+    from keras_ehrnet.images import write_image
     from keras_ehrnet.support.files import write_file
 
     console = make_console()
-    names, pictures = _output_names(paths), _picture_names(paths)
+    names, pictures, heatmaps = _output_names(paths), _picture_names(paths), _picture_names(paths, _HEATMAPS)
     failed = []
     last = None
     with progress_bar("images", shown=len(paths) > 1, console=console) as bar:
         results = bar.track(predictor.files(paths), total=len(paths), description="images")
-        for result, name, picture in zip(results, names, pictures, strict=True):
+        for result, name, picture, heat in zip(results, names, pictures, heatmaps, strict=True):
             if result.poses is None:
                 failed.append(result)
                 continue
@@ -169,11 +192,16 @@ def _predict_images(
             write_file(output / f"{name}.json", result.poses.to_json(indent=2) + "\n")
             if with_csv:
                 write_file(output / f"{name}.csv", result.poses.to_csv())
-            result.poses.save(output / picture, threshold=threshold)
+            result.poses.save(output / picture, **drawing)
+            if with_heatmaps and result.poses.image is not None:
+                image = result.poses.image
+                write_image(output / heat, draw.heat(image, predictor.heatmap(image)))
     done = len(paths) - len(failed)
     if len(paths) == 1 and last is not None:
         _print_poses(console, last)
         console.print(f"Picture: {output / pictures[0]}", soft_wrap=True)
+        if with_heatmaps:
+            console.print(f"Heat:    {output / heatmaps[0]}", soft_wrap=True)
         console.print(f"Points:  {output / f'{names[0]}.json'}", soft_wrap=True)
     else:
         console.print(f"{done} of {len(paths)} images: pictures and JSON are in {output}", soft_wrap=True)
@@ -195,15 +223,18 @@ def _output_names(paths: Sequence[Path]) -> list[str]:
     return list(names)
 
 
-def _picture_names(paths: Sequence[Path]) -> list[str]:
+_HEATMAPS = "-heatmaps"
+
+
+def _picture_names(paths: Sequence[Path], mark: str = "") -> list[str]:
     """Files of the pictures: a photograph stays a JPEG, of which a PNG would be several times as large."""
     kinds = (".jpg" if path.suffix.lower() in {".jpg", ".jpeg"} else ".png" for path in paths)
-    return [name + kind for name, kind in zip(_output_names(paths), kinds, strict=True)]
+    return [name + mark + kind for name, kind in zip(_output_names(paths), kinds, strict=True)]
 
 
-def _refuse_overwriting(paths: Sequence[Path], output: Path) -> None:
+def _refuse_overwriting(paths: Sequence[Path], output: Path, mark: str) -> None:
     """No result may take the place of an image it is made from."""
-    for name in _picture_names(paths):
+    for name in _picture_names(paths, mark):
         target = output / name
         if target.exists() and any(target.samefile(path) for path in paths):
             raise ValueError(f"The picture would overwrite {target}: choose another folder with --output.")

@@ -14,7 +14,7 @@ from keras_ehrnet import decode
 from keras_ehrnet.decode import NetworkOutputs
 from keras_ehrnet.decode.exported import best_peaks, grouped_peaks, one_person, several_people
 from keras_ehrnet.families import FAMILIES
-from keras_ehrnet.geometry import Geometry, box_region, letterbox_geometry, resize_geometry
+from keras_ehrnet.geometry import Affine, Geometry, box_region, letterbox_geometry, resize_geometry
 from keras_ehrnet.poses import Poses
 from keras_ehrnet.prediction.refining import refined
 from keras_ehrnet.runtime.network import Fitted, Network
@@ -255,6 +255,25 @@ def _in_boxes(network: Network, image: np.ndarray, boxes: np.ndarray, settings: 
     people = _placed(network, [image] * len(boxes), geometries, replace(settings, multi_person=False))
     keypoints = np.concatenate([person.keypoints for person in people])
     return Poses(keypoints, np.concatenate([person.scores for person in people]), network.skeleton)
+
+
+def heatmap(network: Network, image: np.ndarray) -> np.ndarray:
+    """The highest of all heatmaps at every pixel of an image; see `PosePredictor.heatmap`."""
+    if network.decode != "none":
+        raise ValueError(
+            "Heatmaps are shown of networks that give them: efficientpose-rt with weights efficientpose-rt-coco, or a "
+            f"file exported with decode='none'. Received: {network.name!r} with decode={network.decode!r}"
+        )
+    height, width = image.shape[:2]
+    grouped = network.family == "efficienthrnet"
+    geometry = (
+        _bottom_up_geometry(network, width, height, 1.0, Settings()) if grouped else whole_geometry(network, image)
+    )
+    maps = network(geometry.warp(image)[None])
+    strides = FAMILIES[network.family].strides
+    finest = min((name for name in maps if name.startswith("heatmaps")), key=lambda name: strides[name])
+    to_image = geometry.inverse * [[strides[finest]] * 2 + [1]]
+    return Affine(to_image, (width, height)).image(maps[finest][0].max(axis=-1).astype(np.float32))
 
 
 def whole_geometry(network: Fitted, image: np.ndarray) -> Geometry:

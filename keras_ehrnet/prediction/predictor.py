@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from keras_ehrnet import runtime
+from keras_ehrnet import draw, runtime
 from keras_ehrnet.images import ImageError, ImageSource, is_one_image, list_images, read_image
 from keras_ehrnet.poses import Poses
-from keras_ehrnet.prediction.pipeline import Settings, check_refining, check_settings, estimate
+from keras_ehrnet.prediction.pipeline import Settings, check_refining, check_settings, estimate, heatmap
 from keras_ehrnet.prediction.sources import PATIENCE, is_video
 from keras_ehrnet.prediction.video import VideoReport, process
 from keras_ehrnet.runtime.network import Network
@@ -210,6 +210,20 @@ class PosePredictor:
         people = estimate(self.network, images, self.settings, boxes, self.refine)
         return [replace(poses, image=image) for poses, image in zip(people, images, strict=True)]
 
+    def heatmap(self, image: Image) -> np.ndarray:
+        """Where in an image the network sees joints, of whichever kind: what `draw.heat` takes.
+
+        Args:
+            image: one of what a call takes.
+
+        Returns:
+            Float32 array of shape `(H, W)`, about 0 to 1.
+
+        Raises:
+            ValueError: if the network gives no maps, as an exported one that decodes by itself.
+        """
+        return heatmap(self.network, read_image(image))
+
     def _folder(self, place: str | os.PathLike) -> list[Poses]:
         results = list(self.files(list_images(place)))
         failed = [result for result in results if result.poses is None]
@@ -242,6 +256,7 @@ class PosePredictor:
         smooth: bool = False,
         track: bool = False,
         threshold: float = 0.2,
+        style: draw.Style | None = None,
         max_frames: int | None = None,
         on_frame: Callable[[int, np.ndarray, Poses], None] | None = None,
         progress: bool = True,
@@ -257,6 +272,7 @@ class PosePredictor:
             smooth: bool. Whether to smooth coordinates over time; tracks too.
             track: bool. Whether to give persons identities.
             threshold: float. Joints with a score below it are not drawn.
+            style: `draw.Style`, or None: how people are drawn.
             max_frames: int or None. Stop after so many frames.
             on_frame: callable or None. Called with frame number, RGB frame and `Poses`.
             progress: bool. Whether to show a progress bar.
@@ -277,6 +293,7 @@ class PosePredictor:
             smooth=smooth,
             track=track,
             threshold=threshold,
+            style=style,
             max_frames=max_frames,
             on_frame=on_frame,
             progress=progress,

@@ -68,6 +68,7 @@ def process(
     smooth: bool = False,
     track: bool = False,
     threshold: float = 0.2,
+    style: draw.Style | None = None,
     max_frames: int | None = None,
     on_frame: Callable[[int, np.ndarray, Poses], None] | None = None,
     progress: bool = True,
@@ -89,6 +90,7 @@ def process(
         smooth: bool. Whether to smooth coordinates over time (one-euro filter); tracks too.
         track: bool. Whether to give persons identities.
         threshold: float. Joints with a score below it are not drawn.
+        style: `draw.Style`, or None: how people are drawn.
         max_frames: int or None. Stop after so many frames.
         on_frame: callable or None. Called with frame number, RGB frame and `Poses`.
         progress: bool. Whether to show a progress bar.
@@ -108,7 +110,7 @@ def process(
         raise VideoError(f"The threshold of drawn joints must be finite. Received: threshold={threshold}")
     with ExitStack() as stack:
         reader = stack.enter_context(VideoSource(source, patience=patience))
-        sink = stack.enter_context(_Sink(output, poses, reader, threshold))
+        sink = stack.enter_context(_Sink(output, poses, reader, threshold, style))
         tracker = Tracker() if track or smooth else None
         smoother = Smoother(reader.frame_rate) if smooth else None
         bar = stack.enter_context(progress_bar("frames", shown=progress))
@@ -205,14 +207,19 @@ class _Sink:
     """
 
     def __init__(
-        self, output: str | Path | None, poses: str | Path | None, reader: VideoSource, threshold: float
+        self,
+        output: str | Path | None,
+        poses: str | Path | None,
+        reader: VideoSource,
+        threshold: float,
+        style: draw.Style | None,
     ) -> None:
         self._output, self._poses = (Path(path) if path else None for path in (output, poses))
         self._written = 0
         self._partials = {path: partial_path(path) for path in filter(None, (self._output, self._poses))}
         for path in self._partials:
             reader.refuse_overwriting(path)
-        self._threshold, self._rate = threshold, reader.frame_rate
+        self._threshold, self._style, self._rate = threshold, style, reader.frame_rate
         self._drawn = self._place = 0
         self._last: np.ndarray | None = None
         self._lines = _open_lines(self._poses, self._partials[self._poses]) if self._poses else None
@@ -289,7 +296,7 @@ class _Sink:
             self._lines.write(json.dumps(line) + "\n")
         self._written += 1
         if self._video:
-            drawn = draw.poses(frame, people, threshold=self._threshold)
+            drawn = draw.poses(frame, people, threshold=self._threshold, style=self._style)
             self._draw(self._video, cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR, dst=drawn), seconds)
 
     def _draw(self, video: cv2.VideoWriter, frame: np.ndarray, seconds: float) -> None:

@@ -52,8 +52,7 @@ def _heat_over(image: np.ndarray, joints: np.ndarray, mask: np.ndarray, stride: 
     maps = ops.convert_to_numpy(render_heatmaps(joints[None], height, width, stride=stride))[0].max(axis=-1)
     grow = partial(_enlarged, size=image.shape[:2])
     faded = image * (0.3 + 0.7 * grow(mask)[..., None])
-    heat = grow(maps)[..., None]
-    return (faded * (1 - heat) + np.array([255.0, 40.0, 40.0]) * heat).astype(np.uint8)
+    return draw.heat(faded, grow(maps))
 
 
 def _enlarged(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
