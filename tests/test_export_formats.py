@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import onnx
 import painted
 import pytest
 import typer
@@ -44,6 +45,21 @@ def command():
     app = typer.Typer()
     app.command()(export)
     return lambda *arguments: CliRunner().invoke(app, list(map(str, arguments)))
+
+
+def test_onnx_from_the_command_line(command, tmp_path):
+    painted.network("efficientpose_nas").save(tmp_path / "mine.keras")
+    path = tmp_path / "mine.onnx"
+    options = ("--batch", "any", "--opset", 15, "--input-dtype", "float32", "--decode", "peaks")
+    result = command(tmp_path / "mine.keras", "-o", path, *options)
+    assert result.exit_code == 0, result.output
+    model = onnx.load(path)
+    (image,) = model.graph.input
+    assert image.type.tensor_type.shape.dim[0].dim_param == "batch"
+    assert (image.type.tensor_type.elem_type, model.opset_import[0].version) == (onnx.TensorProto.FLOAT, 15)
+    for batch in ("0", "some"):
+        result = command(tmp_path / "mine.keras", "-o", path, "--batch", batch)
+        assert isinstance(result.exception, ValueError) and "whole number" in str(result.exception)
 
 
 def test_export_from_the_command_line(command, tmp_path):

@@ -49,6 +49,15 @@ def export(
     max_peaks: Annotated[
         int | None, typer.Option("--max-peaks", min=1, help="Of --decode peaks, per joint. Default: 20.")
     ] = None,
+    batch: Annotated[
+        str | None, typer.Option("--batch", help="Images at a time: a number, or any. Not of tflite. Default: 1.")
+    ] = None,
+    input_dtype: Annotated[
+        str | None, typer.Option("--input-dtype", help="What goes in: uint8 or float32, in [0, 255]. Default: uint8.")
+    ] = None,
+    opset: Annotated[
+        int | None, typer.Option("--opset", help="Of onnx: version of its operators. Default: 17.")
+    ] = None,
     license: Annotated[str | None, typer.Option("--license", help="Of the weights, for the file to tell.")] = None,
     check_tftrt: Annotated[
         bool, typer.Option("--check-tftrt", help="Say which operations TF-TRT would take; needs no TensorRT.")
@@ -70,6 +79,9 @@ def export(
         "multi_person": multi_person or None,
         "max_people": max_people,
         "max_peaks": max_peaks,
+        "batch": _batch(batch),
+        "input_dtype": input_dtype,
+        "opset": opset,
         "license": license,
     }
     if output is not None:
@@ -84,6 +96,14 @@ def export(
     if output is not None:
         path = formats.write(model, output, format, **options)
         _describe(console, path)
+
+
+def _batch(text: str | None) -> int | str | None:
+    if text is None or text == formats.ANY:
+        return text
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError(f"The batch is a whole number of images, or {formats.ANY!r}. Received: --batch {text}")
+    return int(text)
 
 
 def _describe(console: Console, path: Path) -> None:

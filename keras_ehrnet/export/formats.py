@@ -70,6 +70,10 @@ FORMATS: dict[str, Format] = {
 }
 
 
+ANY = "any"
+"""As a batch: any number of images."""
+
+
 def format_of(path: str | Path, name: str | None = None) -> str:
     """The format of a file to write: by name, else by the end of the file's name.
 
@@ -108,7 +112,7 @@ def write(source: str | Path | keras.Model, path: str | Path, format: str | None
         source: `keras.Model`, the path of a `.keras` file, or a name such as `"h-2"` or `"efficientpose-rt"`.
         path: str or Path of the file or folder to write.
         format: str, or None for the one that the file's name ends in. Key of `FORMATS`.
-        options: of the format's function; None stands for its default.
+        options: of the format's function; None stands for its default, and `batch="any"` for any number of images.
 
     Returns:
         Path of the file or folder.
@@ -165,6 +169,8 @@ def check(path: str | Path, format: str | None = None, **options: Any) -> tuple[
             f"Precision {given['precision']!r} is calibrated on images such as the network will see: name a folder of "
             "them as the calibration. Received: none"
         )
+    if given.get("batch") == ANY:
+        given["batch"] = None
     return name, given
 
 
