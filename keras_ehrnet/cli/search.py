@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -73,3 +74,28 @@ def search(
         complain("Not finished. The same command goes on.")
         raise typer.Exit(UNFINISHED)
     print(f"Found: {found.path}")
+
+
+@search_app.command("measure")
+def measure(
+    recipe: RecipeArgument,
+    changes: ChangesArgument = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Table to write.")] = Path("latency.json"),
+    precision: Annotated[str, typer.Option("--precision", help="float32 or int8.")] = "int8",
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="Default: LiteRT's choice.")] = None,
+    check: Annotated[int, typer.Option("--check", min=0, help="Random networks to compare predictions with.")] = 20,
+) -> None:
+    """Measure every block that a recipe's networks may have, for search.latency=TABLE.
+
+    LiteRT runs them on this machine, which should have nothing else to do. Predictions are then compared with whole
+    networks, and the comparison is kept in the table.
+    """
+    from keras_ehrnet.search import recipe as recipes
+
+    chosen = recipes.read(recipe, changes or ())
+    load_keras()
+    from keras_ehrnet.search.measure import measure as measure_blocks
+
+    table = measure_blocks(chosen, precision=precision, threads=threads, check=check, progress=True)
+    table.write(output)
+    print(f"{output}: {len(table.blocks)} blocks in {precision}. {table.told()}")

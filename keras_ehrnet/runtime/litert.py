@@ -68,7 +68,7 @@ class Interpreter:
         self._lock = threading.Lock()
         source = model if isinstance(model, bytes) else _checked_file(model)
         apart = verify and bool(sys.executable) and not _is_sealed(source)
-        self._engine = _engine(_package(), source, threads, delegates, apart)
+        self._engine = _engine(package(), source, threads, delegates, apart)
 
     @property
     def inputs(self) -> dict[str, TensorInfo]:
@@ -197,7 +197,7 @@ def _metadata(model: str | os.PathLike | bytes, interpreter: Interpreter) -> Met
     return found
 
 
-def _package() -> str:
+def package() -> str:
     """The module to take the interpreter from."""
     for name in PACKAGES:
         try:

@@ -11,6 +11,9 @@ from keras_ehrnet.support.lazy import public_names
 if TYPE_CHECKING:
     from keras_ehrnet.search.cost import Cost as Cost
     from keras_ehrnet.search.cost import multiply_adds as multiply_adds
+    from keras_ehrnet.search.latency import LatencyTable as LatencyTable
+    from keras_ehrnet.search.latency import read_latency as read_latency
+    from keras_ehrnet.search.measure import measure as measure
     from keras_ehrnet.search.recipe import SearchRecipe as SearchRecipe
     from keras_ehrnet.search.run import Found as Found
     from keras_ehrnet.search.run import search as search
@@ -19,9 +22,12 @@ if TYPE_CHECKING:
 _PUBLIC: dict[str, tuple[str, str | None]] = {
     "Cost": ("keras_ehrnet.search.cost", "Cost"),
     "Found": ("keras_ehrnet.search.run", "Found"),
+    "LatencyTable": ("keras_ehrnet.search.latency", "LatencyTable"),
     "SearchRecipe": ("keras_ehrnet.search.recipe", "SearchRecipe"),
+    "read_latency": ("keras_ehrnet.search.latency", "read_latency"),
     "search": ("keras_ehrnet.search.run", "search"),
     "Space": ("keras_ehrnet.search.space", "Space"),
+    "measure": ("keras_ehrnet.search.measure", "measure"),
     "multiply_adds": ("keras_ehrnet.search.cost", "multiply_adds"),
 }
 

@@ -19,6 +19,7 @@ from keras_ehrnet.losses import efficientpose_nas_losses
 from keras_ehrnet.models.searched import SearchedBackbone
 from keras_ehrnet.search import baselines, pictures
 from keras_ehrnet.search.cost import Cost, multiply_adds
+from keras_ehrnet.search.latency import read_latency
 from keras_ehrnet.search.recipe import SearchRecipe
 from keras_ehrnet.search.space import Architecture
 from keras_ehrnet.search.steps import ChoicesStep, WeightsStep, chosen
@@ -117,7 +118,15 @@ def search(
 
 
 def make_cost(recipe: SearchRecipe) -> Cost:
-    """What networks of a recipe cost: multiply-adds."""
+    """What networks of a recipe cost: multiply-adds, or milliseconds by its table.
+
+    Raises:
+        FileNotFoundError: if there is no such table.
+        LatencyError: if the table is damaged, or of another version or other shapes.
+    """
+    if recipe.search.latency is not None:
+        table = read_latency(recipe.search.latency)
+        return table.cost(recipe.space, recipe.input_size, recipe.skeleton.num_joints)
     return multiply_adds(recipe.space, recipe.input_size, recipe.skeleton.num_joints)
 
 

@@ -56,6 +56,10 @@ class RecipeError(KerasEhrnetError):
     """A recipe that is no valid YAML, or has values that cannot be."""
 
 
+class LatencyError(KerasEhrnetError):
+    """A table of latencies that is damaged, or was measured for something else."""
+
+
 class CheckpointError(KerasEhrnetError):
     """The saved state of a training or of an evaluation is damaged, or of another one."""
 
