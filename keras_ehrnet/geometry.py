@@ -12,12 +12,15 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from keras_ehrnet.support.errors import ImageError
+
 BOX_MARGIN = 1.25
 """The region around a person is larger than its box by this factor."""
 
 SMALLEST_REGION = 16.0
 """Pixels. The box of a person of whom one joint is known has no area."""
 
+_LONGEST = 16  # times the short side: for the largest network, an input of 8192 pixels
 _MULTIPLE = 64
 _PIXEL_STD = 200.0
 
@@ -173,6 +176,7 @@ def resize_geometry(
         `Geometry`.
 
     Raises:
+        ImageError: if the long side is more than 16 times the short one.
         ValueError: if a size or scale is not positive.
 
     Example:
@@ -183,6 +187,11 @@ def resize_geometry(
     """
     _require_positive(image_width, image_height, input_size, scale, min_scale)
     short, long = sorted((image_width, image_height))
+    if long > _LONGEST * short:
+        raise ImageError(
+            f"An image's long side may be {_LONGEST} times its short one, which becomes {input_size} pixels of the "
+            f"input: cut it into pieces. Received: an image of {image_width}x{image_height}"
+        )
     short_input = _rounded_up(min_scale * input_size)
     long_input = _rounded_up(short_input / short * long)
     short_resized, long_resized = (int(side * scale / min_scale) for side in (short_input, long_input))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import io
+import json
 import pickle
 import re
 import struct
@@ -11,17 +12,21 @@ import zipfile
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
+import h5py
+import keras
 import numpy as np
 import pytest
 
 import keras_ehrnet as ke
 from keras_ehrnet import metadata, runtime
+from keras_ehrnet.data import crowd_mask, read_coco
 from keras_ehrnet.runtime import litert
 from keras_ehrnet.runtime.apart import ApartEngine
 from keras_ehrnet.runtime.engine import LocalEngine
 from keras_ehrnet.runtime.onnx import OnnxNetwork
-from keras_ehrnet.support.errors import ModelError
-from keras_ehrnet.weights import registry
+from keras_ehrnet.support.errors import AnnotationError, ImageError, ModelError, WeightsError
+from keras_ehrnet.weights import formats, registry
 
 PACKAGED = registry.packaged()["efficientpose-rt-coco"].exported_path
 
@@ -109,3 +114,133 @@ def test_one_changed_bit_of_an_onnx_file_is_told(tmp_path: Path) -> None:
             OnnxNetwork(path)
         refused += 1
     assert refused >= 50
+
+
+def weights_file(path: Path) -> Path:
+    keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, name="dense")]).save_weights(path)
+    return path
+
+
+def elsewhere(group: h5py.Group, folder: Path) -> None:
+    del group["0"]
+    group.create_dataset("0", (2, 2), "f4", external=[(str(folder / "secret"), 0, 16)])
+
+
+def external(group: h5py.Group, folder: Path) -> None:
+    with h5py.File(folder / "other.h5", "w") as other:
+        other["kernel"] = np.ones((2, 2), "f4")
+    del group["0"]
+    group["0"] = h5py.ExternalLink(str(folder / "other.h5"), "/kernel")
+
+
+def soft(group: h5py.Group, folder: Path) -> None:
+    del group["0"]
+    group["0"] = h5py.SoftLink(group.name + "/1")
+
+
+def huge(group: h5py.Group, folder: Path) -> None:
+    del group["0"]
+    group.create_dataset("0", (1 << 20, 1 << 12), "f4", chunks=(1024, 1024), compression="gzip")
+
+
+@pytest.mark.parametrize(
+    ("harm", "told"),
+    [
+        (elsewhere, "stored in another file"),
+        (external, "a link to elsewhere"),
+        (soft, "a link to elsewhere"),
+        (huge, "takes 16385 MB of memory.*KERAS_EHRNET_MAX_MEGABYTES=16385"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".weights.h5", ".keras"])
+def test_weights_are_in_their_file(harm, told: str, suffix: str, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(bytes(16))
+    path = tmp_path / f"a{suffix}"
+    inner = weights_file(tmp_path / "inner.weights.h5")
+    with h5py.File(inner, "a") as file:
+        harm(file["layers/dense/vars"], tmp_path)
+    if suffix == ".keras":
+        keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, name="dense")]).save(path)
+        with zipfile.ZipFile(path) as whole:
+            members = {name: whole.read(name) for name in whole.namelist()}
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in members.items():
+                archive.writestr(name, inner.read_bytes() if name == "model.weights.h5" else content)
+    else:
+        path.write_bytes(inner.read_bytes())
+    with pytest.raises(WeightsError, match=told):
+        formats.read(path)
+    if suffix == ".keras":
+        with pytest.raises(ModelError, match=told):
+            runtime.load(path)
+
+
+def test_archives_that_unpack_to_too_much_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.keras"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", "{}")
+        with archive.open("model.weights.h5", "w", force_zip64=True) as file:
+            for _ in range(600):
+                file.write(bytes(1 << 20))
+    assert path.stat().st_size < 1 << 20
+    for read, kind in ((formats.read, WeightsError), (runtime.load, ModelError)):
+        with pytest.raises(kind, match="archive takes 60. MB of memory"):
+            read(path)
+
+
+def test_names_of_images_lead_nowhere_else(tmp_path: Path, monkeypatch) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((4, 4, 3), np.uint8))
+    people = tmp_path / "people.json"
+    category = {"id": 1, "name": "person", "keypoints": ["nose"], "skeleton": []}
+    for name in ("../a.png", str(tmp_path / "a.png"), "x/..\\..\\a.png"):
+        image = {"id": 1, "file_name": name, "width": 4, "height": 4}
+        people.write_text(json.dumps({"images": [image], "annotations": [], "categories": [category]}))
+        with pytest.raises(AnnotationError, match="outside its folder.*KERAS_EHRNET_FILES_ANYWHERE=1"):
+            read_coco(people, folder)
+    image = {"id": 1, "file_name": "../a.png", "width": 4, "height": 4}
+    people.write_text(json.dumps({"images": [image], "annotations": [], "categories": [category]}))
+    monkeypatch.setenv("KERAS_EHRNET_FILES_ANYWHERE", "1")
+    assert read_coco(people, folder)[0].read().shape == (4, 4, 3)
+
+
+def test_regions_far_away_are_refused(tmp_path: Path) -> None:
+    crowd = {
+        "id": 1,
+        "image_id": 1,
+        "category_id": 1,
+        "iscrowd": 1,
+        "bbox": [0, 0, 3, 3],
+        "area": 9,
+        "keypoints": [0] * 3,
+    }
+    category = {"id": 1, "name": "person", "keypoints": ["nose"], "skeleton": []}
+    image = {"id": 1, "file_name": "a.png", "width": 40, "height": 30}
+    content = {"images": [image], "categories": [category]}
+    for far, refused in ((41, False), (1e8, True)):
+        path = tmp_path / "people.json"
+        outline = {**crowd, "segmentation": [[0, 0, far, 0, far, 30, 0, 30]]}
+        path.write_text(json.dumps({**content, "annotations": [outline]}))
+        if refused:
+            with pytest.raises(AnnotationError, match="in the image, or near it: .40, 30.. Received: 1e.08"):
+                read_coco(path)
+        else:
+            assert not crowd_mask(read_coco(path)[0]).any()
+
+
+def test_strips_are_refused() -> None:
+    predictor = ke.PosePredictor(ke.EfficientHRNet(-4), protocol="fast")
+    with pytest.raises(ImageError, match="16 times its short one.*4000x40"):
+        predictor(np.zeros((40, 4000, 3), np.uint8))
+
+
+def test_converted_weights_know_their_values(tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, name="dense")])
+    model.save_weights(tmp_path / "keras.weights.h5")
+    path = ke.weights.convert(model, tmp_path / "keras.weights.h5", tmp_path / "own.weights.h5")
+    ke.weights.load(model, path)
+    kernel = model.get_weights()[0].tobytes()
+    path.write_bytes(path.read_bytes().replace(kernel, bytes(len(kernel))))
+    with pytest.raises(WeightsError, match="its values are not those that were saved"):
+        ke.weights.load(model, path)

@@ -155,6 +155,21 @@ def _as_numbers(values: Any, shape: tuple[int, ...]) -> np.ndarray:
     return array
 
 
+ANYWHERE = "KERAS_EHRNET_FILES_ANYWHERE"
+"""Name of the environment variable that, set to 1, lets annotations name files outside their folder."""
+
+
+def need_inside(name: str, where: str) -> None:
+    """AnnotationError for the name of a file that does not lie in the folder beside which it is named."""
+    parts = name.replace("\\", "/").split("/")
+    leads_out = ".." in parts or parts[0] == "" or parts[0].endswith(":") or "\0" in name
+    if leads_out and os.environ.get(ANYWHERE) != "1":
+        raise AnnotationError(
+            f"{where} names a file outside its folder: rename it, or set the environment variable {ANYWHERE}=1. "
+            f"Received: {cut(name)}"
+        )
+
+
 def need_unique(values: Sequence[Any], key: str, where: str) -> None:
     """AnnotationError if a value occurs twice."""
     twice = [value for value, times in Counter(values).items() if times > 1]

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_ehrnet.data._checks import need_inside
 from keras_ehrnet.images import ImageSource, find_images, read_image
 from keras_ehrnet.skeletons import Skeleton
 from keras_ehrnet.support.errors import AnnotationError
@@ -345,9 +346,12 @@ def locate_images(
 
     Raises:
         FileNotFoundError: if the folder or archive is missing, or files are and `skip_missing` is not set.
+        AnnotationError: if a name leads out of the folder.
     """
     if place is None:
         return dict.fromkeys(files)
+    for name in files.values():
+        need_inside(name, where)
     found = find_images(files.values(), place)
     missing = [name for name in files.values() if name not in found]
     if missing and not skip_missing:

@@ -10,7 +10,10 @@ import numpy as np
 from keras_ehrnet.data._checks import need
 from keras_ehrnet.data.annotations import Person, Sample
 from keras_ehrnet.support.errors import AnnotationError
+from keras_ehrnet.support.limits import check_size
 from keras_ehrnet.support.messages import cut
+
+_FURTHEST, _LARGEST_SIDE = 2, 16384
 
 
 def crowd_mask(sample: Sample) -> np.ndarray:
@@ -40,6 +43,7 @@ def crowd_mask(sample: Sample) -> np.ndarray:
             f"A mask needs the size of the image. Received: image {sample.image_id!r} of unknown size"
         )
     width, height = sample.image_size
+    check_size(width * height, f"image {sample.image_id!r}", AnnotationError, "The mask")
     mask = np.ones((height, width), bool)
     for person in sample.ignored:
         if person.segmentation:
@@ -70,6 +74,13 @@ def check_segmentation(person: Person, size: tuple[int, int] | None, where: str)
         raise AnnotationError(
             f"{where} must be a list of flat lists x, y, x, y ... Received: {cut(person.segmentation)}"
         )
+    else:
+        # Polygons are drawn point by point, however far away.
+        furthest = max(abs(value) for polygon in person.segmentation for value in polygon)
+        if furthest > _FURTHEST * max(size or (_LARGEST_SIDE,)):
+            raise AnnotationError(
+                f"{where} must lie in the image, or near it: {size or 'of unknown size'}. Received: {furthest:g}"
+            )
 
 
 def _is_polygon(polygon: Any) -> bool:

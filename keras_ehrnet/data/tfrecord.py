@@ -18,7 +18,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from keras_ehrnet.data._checks import flag, load_json, need, numbers
+from keras_ehrnet.data._checks import flag, load_json, need, need_inside, numbers
 from keras_ehrnet.data.annotations import Dataset, Person, Sample
 from keras_ehrnet.data.masks import check_segmentation
 from keras_ehrnet.images import ArchiveMember, ImageError
@@ -142,7 +142,9 @@ def read_tfrecords(folder: str | os.PathLike) -> Dataset:
     skeleton = _skeleton(need(content, "skeleton", str(path), dict), str(path))
     samples = []
     for shard in need(content, "shards", str(path), list):
-        file = folder / need(shard, "file", f"{path}: shards", str)
+        name = need(shard, "file", f"{path}: shards", str)
+        need_inside(name, str(path))
+        file = folder / name
         if not file.is_file():
             raise FileNotFoundError(f"{path} names a shard that does not exist. Received: {file}")
         records = need(shard, "records", f"{path}: {file.name}", list)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,10 +14,10 @@ from keras_ehrnet.models.variants import VARIANTS, variant
 from keras_ehrnet.runtime.litert import TFLiteNetwork
 from keras_ehrnet.runtime.network import Network
 from keras_ehrnet.skeletons import SKELETONS, Skeleton
-from keras_ehrnet.support.errors import MetadataError, ModelError, reason
 from keras_ehrnet.support.messages import is_whole, suggestion, suggests_keywords
 from keras_ehrnet.weights import registry
 from keras_ehrnet.weights.formats import WeightsSource
+from keras_ehrnet.weights.saving import read_keras
 
 if TYPE_CHECKING:
     import keras
@@ -215,8 +214,6 @@ def _size(input_size: tuple[int, int]) -> tuple[int, int]:
 
 
 def _read(path: Path) -> tuple[keras.Model, _About]:
-    import keras
-
     if not path.is_file():
         raise ValueError(
             f"There is no model or file of that name. {suggestion(str(path), VARIANTS)} Received: {str(path)!r}"
@@ -227,12 +224,4 @@ def _read(path: Path) -> tuple[keras.Model, _About]:
             "model beside them. "
             f"Received: {str(path)!r}"
         )
-    try:
-        return keras.models.load_model(path, compile=False, safe_mode=True), _about_file(path) or _About()
-    except (PermissionError, MetadataError):
-        raise
-    except Exception as error:  # A damaged archive can make Keras stumble anywhere.
-        from keras_ehrnet.weights.formats import damaged
-
-        problem = reason(error) if zipfile.is_zipfile(path) else "it is cut short or damaged"
-        raise ModelError(damaged(path, problem).replace("weights file", "model file")) from error
+    return read_keras(path), _about_file(path) or _About()

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import keras
 
+from keras_ehrnet.weights.saving import read_keras
+
 
 class Best:
     """Keeps the model of the best evaluation in a file.
@@ -57,7 +59,7 @@ class Best:
 
     def restore(self, network: keras.Model) -> None:
         """Gives a network the best weights."""
-        network.set_weights(keras.saving.load_model(self.path, compile=False).get_weights())
+        network.set_weights(read_keras(self.path).get_weights())
 
     def __str__(self) -> str:
         return f"epoch {self.epoch}, {self.name} {self.score:.4g}"

@@ -123,6 +123,7 @@ def convert(model: keras.Model, source: WeightsSource, path: str | Path, metadat
             return write_keras(model, path, metadata)
         with writing(path), replacing(path) as partial:
             model.save_weights(partial)
+            formats.seal(partial)
     except OSError as error:
         raise WeightsError(str(error)) from error
     return path

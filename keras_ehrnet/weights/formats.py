@@ -17,6 +17,7 @@ from keras_ehrnet.skeletons import MPII_16, Skeleton
 from keras_ehrnet.support.errors import WeightsError, reason
 from keras_ehrnet.support.files import sha256
 from keras_ehrnet.weights import layouts, registry
+from keras_ehrnet.weights.hostile import KERAS_WEIGHTS, check_hdf5, check_zip
 
 if TYPE_CHECKING:
     import h5py
@@ -45,6 +46,9 @@ WeightsSource = str | os.PathLike[str] | Mapping[str, Any]
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 ZIP_SIGNATURE = b"PK\x03\x04"
+_CHECKSUM = "keras_ehrnet_sha256"
+"""Attribute of our own files: checksum of their values."""
+
 PICKLE_SIGNATURE = b"\x80"
 
 
@@ -131,12 +135,16 @@ def _read_hdf5(file: Any, origin: str) -> Tensors:
     import h5py
 
     with h5py.File(file, "r") as archive:
+        check_hdf5(archive, origin)
         if "model_weights" in archive:
             return Tensors(_legacy_tensors(archive["model_weights"]), layouts.efficientpose_slots, origin, MPII_16)
         if "layer_names" in archive.attrs:
             return Tensors(_legacy_tensors(archive), layouts.efficientpose_slots, origin, MPII_16)
         if "layers" in archive:
-            return Tensors(_own_tensors(archive["layers"], origin), layouts.own_slots, origin)
+            values = _own_tensors(archive["layers"], origin)
+            if archive.attrs.get(_CHECKSUM, expected := _digest(values)) != expected:
+                raise WeightsError(f"{origin} is damaged: its values are not those that were saved. Copy it again.")
+            return Tensors(values, layouts.own_slots, origin)
     raise WeightsError(f"{origin} is an HDF5 file, but holds no weights of Keras")
 
 
@@ -154,6 +162,25 @@ def _decoded(names: Any) -> list[str]:
     return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
 
 
+def seal(path: Path) -> None:
+    """Writes the checksum of the values into a `.weights.h5` file: HDF5 has none of its own."""
+    import h5py
+
+    with h5py.File(path, "a") as archive:
+        archive.attrs[_CHECKSUM] = _digest(_own_tensors(archive["layers"], str(path)))
+
+
+def _digest(values: Mapping[str, np.ndarray]) -> str:
+    """Checksum of values with their names, shapes and types."""
+
+    def pieces() -> Iterator[bytes]:
+        for name, value in sorted(values.items()):
+            yield f"{name} {value.shape} {value.dtype.str}".encode()
+            yield np.ascontiguousarray(value).tobytes()
+
+    return sha256(pieces())
+
+
 def _own_tensors(group: h5py.Group, origin: str) -> dict[str, np.ndarray]:
     values = {}
     for layer in group.values():
@@ -166,10 +193,11 @@ def _own_tensors(group: h5py.Group, origin: str) -> dict[str, np.ndarray]:
 
 
 def _read_zip(path: Path) -> Tensors:
+    check_zip(path)
     with zipfile.ZipFile(path) as archive:
         members = archive.namelist()
-        if "model.weights.h5" in members:
-            with archive.open("model.weights.h5") as file:
+        if KERAS_WEIGHTS in members:
+            with archive.open(KERAS_WEIGHTS) as file:
                 tensors = _read_hdf5(file, str(path))
             about = metadata.read(path)
             return replace(tensors, skeleton=about.skeleton) if about else tensors

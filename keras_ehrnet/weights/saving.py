@@ -1,12 +1,16 @@
-"""Writing models as files of Keras."""
+"""Models as files of Keras: written whole, and read with nothing run that they bring along."""
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keras_ehrnet.metadata import Metadata, append
+from keras_ehrnet.support.errors import KerasEhrnetError, ModelError, reason
 from keras_ehrnet.support.files import replacing, writing
+from keras_ehrnet.weights.formats import damaged
+from keras_ehrnet.weights.hostile import check_keras
 
 if TYPE_CHECKING:
     import keras
@@ -34,3 +38,29 @@ def write_keras(model: keras.Model, path: Path, metadata: Metadata | None = None
         if metadata is not None:
             partial.write_bytes(append(partial.read_bytes(), metadata))
     return path
+
+
+def read_keras(path: Path) -> keras.Model:
+    """The model of a `.keras` file: of Keras's own layers, without code of the file's and without other files.
+
+    Args:
+        path: Path of the file.
+
+    Returns:
+        `keras.Model`, not compiled.
+
+    Raises:
+        ModelError: if it is damaged, leads to other files, or would take more memory than one input may.
+    """
+    import keras
+
+    try:
+        check_keras(path)
+        return keras.models.load_model(path, compile=False, safe_mode=True)
+    except (FileNotFoundError, PermissionError):
+        raise
+    except KerasEhrnetError as error:
+        raise ModelError(str(error)) from error
+    except Exception as error:  # A damaged archive can make Keras stumble anywhere.
+        problem = reason(error) if zipfile.is_zipfile(path) else "it is cut short or damaged"
+        raise ModelError(damaged(path, problem).replace("weights file", "model file")) from error

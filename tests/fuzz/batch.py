@@ -25,7 +25,9 @@ def main(folder: Path, names: list[str], first: int, count: int) -> None:
     """Reads inputs `first` to `first + count` of each of some readers; a line of JSON says what came of each."""
     warnings.simplefilter("ignore")
     for name in names:
-        READERS[name].read(folder / name / READERS[name].file)
+        path = folder / name / READERS[name].file
+        path.write_bytes(path.with_name(f"whole-{path.name}").read_bytes())
+        READERS[name].read(path)
     resource.setrlimit(resource.RLIMIT_AS, (_address_space() + MEMORY, resource.RLIM_INFINITY))
     for number in range(first, first + count):
         for name in names:
@@ -50,8 +52,10 @@ def _tried(reader: Reader, folder: Path, number: int) -> tuple[str, str, float]:
     except (KerasEhrnetError, FileNotFoundError) as error:
         outcome, told = "refused", str(error)
         # What a file makes a reader ask for is held back before; this limit is there to find where it is not.
-        if _from_memory(error):
+        if _comes_from(error, MemoryError):
             outcome = "memory"
+        elif _comes_from(error, NameError):
+            return "escaped", traceback.format_exc()[-3000:], time.monotonic() - start
         elif len(told) > 2000 or ("Received" not in told and str(path) not in told and path.name not in told):
             outcome = "untold"
         return outcome, told[:500], time.monotonic() - start
@@ -59,8 +63,8 @@ def _tried(reader: Reader, folder: Path, number: int) -> tuple[str, str, float]:
         return "escaped", traceback.format_exc()[-3000:], time.monotonic() - start
 
 
-def _from_memory(error: BaseException | None) -> bool:
-    while error is not None and not isinstance(error, MemoryError):
+def _comes_from(error: BaseException | None, kind: type[BaseException]) -> bool:
+    while error is not None and not isinstance(error, kind):
         error = error.__cause__ or error.__context__
     return error is not None
 
