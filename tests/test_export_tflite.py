@@ -20,7 +20,7 @@ from keras_ehrnet.export.litert import calibration, convert, flatbuffer
 from keras_ehrnet.export.litert.calibration import Calibration
 from keras_ehrnet.metadata import Drift, Input, Metadata, MetadataError, Output, append
 from keras_ehrnet.prediction import pipeline as estimation
-from keras_ehrnet.runtime import Interpreter
+from keras_ehrnet.runtime import Interpreter, TFLiteNetwork
 from keras_ehrnet.runtime.keras import KerasNetwork
 
 FAMILIES = ("efficienthrnet", "efficientpose", "efficientpose_nas")
@@ -355,6 +355,23 @@ def test_broken_calibration_images_are_left_out_with_a_warning(networks, tmp_pat
     cv2.imwrite(str(tmp_path / "whole.png"), painted.picture())
     with pytest.warns(UserWarning, match="1 of 2 images for calibration left out"):
         assert len(list(Calibration.of(tmp_path, network, 5))) == 1
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_several_images_at_a_time(networks, tmp_path, precision):
+    network = networks["efficientpose_nas"]
+    seen = {"calibration": painted.pictures(3)} if precision == "int8" else {}
+    one, three = (
+        TFLiteNetwork(ke.export.tflite(network.model, tmp_path / f"{batch}.tflite", precision, batch=batch, **seen))
+        for batch in (1, 3)
+    )
+    assert three.raw.inputs["image"].shape == (3, *painted.SIZE, 3)
+    images = np.stack([np.roll(painted.picture(), 7 * index, axis=1) for index in range(4)])
+    expected, found = one(images), three(images)
+    assert found["heatmaps"].shape == expected["heatmaps"].shape == (4, 16, 24, 3)
+    assert np.abs(found["heatmaps"] - expected["heatmaps"]).max() < 1e-5 * np.abs(expected["heatmaps"]).max() + 1e-6
+    with pytest.raises(ValueError, match="of one image: leave out batch, or decode. Received: batch=2"):
+        ke.export.tflite(network.model, tmp_path / "none.tflite", decode="poses", batch=2)
 
 
 class Moved:

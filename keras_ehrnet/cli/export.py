@@ -50,7 +50,7 @@ def export(
         int | None, typer.Option("--max-peaks", min=1, help="Of --decode peaks, per joint. Default: 20.")
     ] = None,
     batch: Annotated[
-        str | None, typer.Option("--batch", help="Images at a time: a number, or any. Not of tflite. Default: 1.")
+        str | None, typer.Option("--batch", help="Images at a time: a number or, not of tflite, any. Default: 1.")
     ] = None,
     input_dtype: Annotated[
         str | None, typer.Option("--input-dtype", help="What goes in: uint8 or float32, in [0, 255]. Default: uint8.")

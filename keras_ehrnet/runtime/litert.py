@@ -17,7 +17,7 @@ from keras_ehrnet import metadata
 from keras_ehrnet.metadata import Metadata
 from keras_ehrnet.runtime.apart import ApartEngine
 from keras_ehrnet.runtime.engine import Engine, LocalEngine, TensorInfo, named
-from keras_ehrnet.runtime.network import need_agreement
+from keras_ehrnet.runtime.network import in_batches, need_agreement
 from keras_ehrnet.support.errors import ModelError
 from keras_ehrnet.support.files import sha256
 
@@ -152,11 +152,10 @@ class TFLiteNetwork:
         self.min_score = self.metadata.min_score
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Outputs for a batch of uint8 RGB images of shape `(B, H, W, 3)`, one after the other."""
+        """Outputs for a batch of uint8 RGB images of shape `(B, H, W, 3)`, so many at a time as the file takes."""
         entry = self.metadata.input
         batch = np.asarray(images).astype(entry.dtype, copy=False)
-        results = [self.raw(**{entry.name: batch[index : index + 1]}) for index in range(len(batch))]
-        return {name: np.concatenate([result[name] for result in results]) for name in results[0]}
+        return in_batches(lambda part: self.raw(**{entry.name: part}), batch, self.raw.inputs[entry.name].shape[0])
 
     def digest(self) -> str:
         """Checksum of the file."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -54,6 +54,25 @@ class Network(Fitted, Protocol):
 
 Shapes = Mapping[str, tuple[Any, ...]]
 """Names of tensors, and their shapes; what is not a whole number may be any."""
+
+
+def in_batches(
+    run: Callable[[np.ndarray], Mapping[str, np.ndarray]], images: np.ndarray, count: int
+) -> dict[str, np.ndarray]:
+    """Outputs for any number of images from what takes `count` at a time; the last batch is filled up with black ones.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras_ehrnet.runtime.network import in_batches
+        >>> in_batches(lambda images: {"sum": images.sum(axis=1)}, np.ones((3, 5)), 2)["sum"]
+        array([5., 5., 5.])
+    """
+    results = []
+    for first in range(0, len(images), count):
+        batch = images[first : first + count]
+        filled = np.concatenate([batch, np.zeros((count - len(batch), *batch.shape[1:]), batch.dtype)])
+        results.append({name: np.asarray(values)[: len(batch)] for name, values in run(filled).items()})
+    return {name: np.concatenate([result[name] for result in results]) for name in results[0]}
 
 
 def need_agreement(about: Metadata, inputs: Shapes, outputs: Shapes, source: object) -> None:

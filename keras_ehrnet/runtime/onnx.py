@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_ehrnet.metadata import Metadata, need_seal
-from keras_ehrnet.runtime.network import need_agreement
+from keras_ehrnet.runtime.network import in_batches, need_agreement
 from keras_ehrnet.support.errors import ModelError, reading, reason
 from keras_ehrnet.support.files import sha256
 from keras_ehrnet.support.protobuf import fields
@@ -74,19 +74,15 @@ class OnnxNetwork:
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Maps for a batch of uint8 RGB images of shape `(B, H, W, 3)`."""
         images = np.asarray(images)
-        size = self._batch or max(len(images), 1)
-        parts = [self._run(images[start : start + size], size) for start in range(0, len(images), size)]
-        return {name: np.concatenate([part[name] for part in parts]) for name in self._outputs}
+        return in_batches(self._run, images, self._batch or max(len(images), 1))
 
-    def _run(self, images: np.ndarray, size: int) -> dict[str, np.ndarray]:
-        """Maps for no more images than the file takes at once; missing ones are black, and left out again."""
-        missing = [(0, size - len(images))] + [(0, 0)] * 3
-        batch = np.ascontiguousarray(np.pad(images, missing), self.metadata.input.dtype)
+    def _run(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        batch = np.ascontiguousarray(images, self.metadata.input.dtype)
         try:
             maps = self.session.run(self._outputs, {self.metadata.input.name: batch})
         except Exception as error:  # onnxruntime's own errors share no class
             raise ModelError(f"The model does not run ({reason(error)}). Received: {self.path}") from error
-        return {name: values[: len(images)] for name, values in zip(self._outputs, maps, strict=True)}
+        return dict(zip(self._outputs, maps, strict=True))
 
     def digest(self) -> str:
         """Checksum of the file: tells one checkpoint of a model from another."""

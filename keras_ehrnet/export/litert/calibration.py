@@ -16,7 +16,7 @@ from keras_ehrnet.metadata import Drift
 from keras_ehrnet.poses import Poses
 from keras_ehrnet.prediction.pipeline import Settings, box_geometry, estimate, whole_geometry
 from keras_ehrnet.runtime.keras import KerasNetwork
-from keras_ehrnet.runtime.network import Fitted, Network
+from keras_ehrnet.runtime.network import Fitted, Network, in_batches
 from keras_ehrnet.support.messages import is_whole, warn
 
 if TYPE_CHECKING:
@@ -135,8 +135,7 @@ class StaticNetwork:
         self._network, self._model = network, model
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        results = [self._model.predict_on_batch(image[None].astype(np.float32)) for image in images]
-        return {name: np.concatenate([np.asarray(result[name]) for result in results]) for name in results[0]}
+        return in_batches(self._model.predict_on_batch, images.astype(np.float32), self._model.inputs[0].shape[0])
 
     def digest(self) -> str:
         """Checksum of the weights, which are the network's."""

@@ -65,19 +65,21 @@ def tflite(
     multi_person: bool = False,
     max_people: int = 20,
     max_peaks: int = 20,
+    batch: int = 1,
     input_dtype: str = "uint8",
     license: str | None = None,
     min_score: float | None = None,
     progress: bool = False,
 ) -> Path:
-    """Writes a `.tflite` file: one image in; maps, peaks or people out. Built-in operations only.
+    """Writes a `.tflite` file: an image in; maps, peaks or people out. Built-in operations only.
 
     What is decoded inside is decoded in float32, whatever the network's precision. The file says what it is
     (`keras_ehrnet.metadata`): `keras_ehrnet.PosePredictor.load(path)` needs nothing else.
 
-    Files take one image of one size. An interpreter's `resize_tensor_input` gives more images at once with maps of
-    EfficientPose and EfficientPose-A/B/C; EfficientHRNet's refuse it. Of decoded files it must not be used: they take
-    several images and answer for the first alone. Another height or width is refused by all of them.
+    Files take images of one size: one at a time, or `batch` where maps come out. An interpreter's
+    `resize_tensor_input` gives more images at once with maps of EfficientPose and EfficientPose-A/B/C;
+    EfficientHRNet's refuse it. Of decoded files it must not be used: they take several images and answer for the first
+    alone. Another height or width is refused by all of them.
 
     Args:
         source: `keras.Model`, the path of a `.keras` file, or a name such as `"h-2"` or `"efficientpose-rt"`.
@@ -99,6 +101,7 @@ def tflite(
             its output is then as EfficientHRNet's, which always finds several.
         max_people: int. N, for several people with `decode="poses"`.
         max_peaks: int. P, for `decode="peaks"`.
+        batch: int. Images at a time, for `decode="none"`: decoders inside the file are of one image.
         input_dtype: str. What the file takes, pixels in [0, 255]: `"uint8"` or `"float32"`.
         license: str, or None. SPDX identifier of the weights' license; None: the registered one of published weights.
         min_score: float, or None for what the model's file says. Score of a person below which there is nobody, as
@@ -123,7 +126,12 @@ def tflite(
 
     path = _checked_path(path)
     common.check_input_dtype(input_dtype)
-    check_decoder(decode, max_people=max_people, max_peaks=max_peaks)
+    check_decoder(decode, max_people=max_people, max_peaks=max_peaks, batch=batch)
+    if batch > 1 and decode != "none":
+        raise ValueError(
+            "Decoders inside a TensorFlow Lite file are of one image: leave out batch, or decode. "
+            f"Received: batch={batch} with decode={decode!r}"
+        )
     quantize.check_precision(precision, calibration)
     network = common.load(source, weights, skeleton, input_size)
     limbs = _by_limbs(network, decode, multi_person)
@@ -131,7 +139,7 @@ def tflite(
     images = None
     if calibration is not None:
         images = calibrations.Calibration.of(calibration, network, calibration_images, limbs)
-    static = with_heads(static_model(network.model, network.input_size), network.family, decode, limbs)
+    static = with_heads(static_model(network.model, network.input_size, batch=batch), network.family, decode, limbs)
     needs_images = quantize.PRECISIONS[precision].needs_calibration
     with progress_bar("images", shown=progress and needs_images) as bar:
         task = bar.add_task("calibration", total=len(images or ()))
@@ -139,7 +147,7 @@ def tflite(
         def advance(done: int) -> None:
             bar.update(task, completed=done)
 
-        seen = None if images is None else _with_full_range(images)
+        seen = None if images is None else _with_full_range(images, batch)
         maps = quantize.convert(static, precision, calibration=seen, input_dtype=input_dtype, progress=advance)
     about = {
         "precision": precision,
@@ -212,13 +220,13 @@ def _decoder_settings(
     return {"max_people": int(max_people), "threshold": DETECTION_THRESHOLD}
 
 
-def _with_full_range(images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """The images, with a black and a white pixel in the first: bytes then stand for themselves in the input."""
+def _with_full_range(images: Iterable[np.ndarray], batch: int) -> Iterator[np.ndarray]:
+    """Batches of each image, with a black and a white pixel in the first: bytes then stand for themselves inside."""
     for number, image in enumerate(images):
         if number == 0:
             image = image.copy()
             image[0, 0, 0], image[0, 0, 1] = 0, 255
-        yield image
+        yield np.repeat(image, batch, axis=0)
 
 
 def with_heads(static: keras.Model, family: str, decode: str, multi_person: bool = False) -> keras.Model:
