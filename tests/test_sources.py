@@ -135,6 +135,22 @@ def test_what_was_done_of_a_lost_stream_is_kept(tmp_path):
     assert [line["frame"] for line in lines] == [0, 1, 2, 3, 4]
 
 
+def test_an_interruption_does_not_wait_for_a_stream_that_is_away(tmp_path):
+    predictor = ke.PosePredictor.load("efficientpose-rt-people")
+
+    def interrupt(number, frame, people):
+        if number == 4:
+            time.sleep(1)  # Until the stream is being opened again.
+            raise KeyboardInterrupt
+
+    options = {"poses": tmp_path / "a.jsonl", "on_frame": interrupt, "progress": False}
+    started = time.monotonic()
+    with camera(FIRST) as address, pytest.warns(UserWarning, match="broke after frame 5"):
+        report = predictor.video(address, **options)
+    assert report.problem == "Interrupted after frame 4."
+    assert time.monotonic() - started < 30  # of the 60 seconds that it is tried
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
     [
@@ -164,6 +180,7 @@ def test_kinds_of_sources_are_told_apart(tmp_path, monkeypatch):
     assert is_video("libcamerasrc ! video/x-raw, width=640, height=480")
     assert is_video(0) and is_video("0") and is_video("clip.TS") and not is_video("7")
     assert not is_video("photo.jpg") and not is_video("clips/*.mp4") and not is_video("https.jpg")
+    assert not is_video("https://camera/now.jpg?size=large")
 
 
 def test_pipelines_end_where_frames_are_taken(monkeypatch):

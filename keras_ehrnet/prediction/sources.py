@@ -10,10 +10,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
 
+from keras_ehrnet.images import IMAGE_SUFFIXES
 from keras_ehrnet.support.errors import StreamError, VideoError
 from keras_ehrnet.support.messages import is_whole, warn
 from keras_ehrnet.support.terminal import silenced
@@ -84,14 +86,16 @@ def is_camera(source: object) -> bool:
 
 
 def is_address(source: object) -> bool:
-    """Whether a source is the address of a stream.
+    """Whether a source is the address of a stream, or of a video. That of a picture is not.
 
     Example:
         >>> from keras_ehrnet.prediction.sources import is_address
-        >>> is_address("rtsp://camera.local/stream"), is_address("clip.mp4")
-        (True, False)
+        >>> is_address("rtsp://camera.local/stream"), is_address("https://camera.local/now.jpg"), is_address("clip.mp4")
+        (True, False, False)
     """
-    return isinstance(source, str) and _ADDRESS.match(source) is not None
+    if not isinstance(source, str) or _ADDRESS.match(source) is None:
+        return False
+    return not urlsplit(source).path.lower().endswith(IMAGE_SUFFIXES)
 
 
 def is_pipeline(source: object) -> bool:
@@ -179,6 +183,7 @@ class VideoSource:
         self.frame_rate = rate if np.isfinite(rate) and rate > 0 else 25.0
         self.size = self._size()
         self._seconds = self._longest = 0.0
+        self._stopped = threading.Event()
 
     @property
     def is_live(self) -> bool:
@@ -190,6 +195,10 @@ class VideoSource:
 
     def __exit__(self, *exception: object) -> None:
         self._capture.release()
+
+    def stop(self) -> None:
+        """Ends `frames`, which another thread may be waiting for, while a stream is away."""
+        self._stopped.set()
 
     def refuse_overwriting(self, path: Path) -> None:
         """Raises a `VideoError` if this file is the video that is read."""
@@ -265,7 +274,8 @@ class VideoSource:
         warn(f"The stream broke after frame {count}; trying to open it again for {self._patience:g} seconds.")
         broke, pause = time.monotonic(), _FIRST_PAUSE
         while (left := self._patience - (time.monotonic() - broke)) > 0:
-            time.sleep(min(pause, left))
+            if self._stopped.wait(min(pause, left)):
+                return False
             pause = min(2 * pause, _LONGEST_PAUSE)
             self._capture.release()
             with silenced():

@@ -121,6 +121,7 @@ def process(
         started = first = time.perf_counter()
         # A drain at exit hands the reader thread back even if the network fails.
         ahead = stack.enter_context(_Ahead(reader.frames(max_frames)))
+        stack.callback(reader.stop)
         try:
             for seconds, frame in ahead:
                 (people,) = estimate(network, [frame], settings, refine=refine)
