@@ -12,6 +12,8 @@ from typing import Any, get_type_hints
 from keras_ehrnet.export.formats import FORMATS
 from keras_ehrnet.families import FAMILIES, MAPS
 from keras_ehrnet.models.variants import VARIANTS
+from keras_ehrnet.search.recipe import SearchRecipe, SearchSection
+from keras_ehrnet.search.space import Space
 from keras_ehrnet.training import recipe
 from keras_ehrnet.training.values import allowed
 from keras_ehrnet.weights.registry import REGISTRY
@@ -77,6 +79,16 @@ def recipe_keys() -> str:
     return "\n\n".join(_sections("", recipe.Recipe))
 
 
+def search_names() -> str:
+    """Every recipe of a search that comes with the package."""
+    return ", ".join(f"`{name}`" for name in recipe.names(SearchRecipe))
+
+
+def search_keys() -> str:
+    """The keys that a recipe of a search has besides those of a training."""
+    return "\n\n".join([*_sections("space.", Space), *_sections("search.", SearchSection)])
+
+
 def _sections(prefix: str, record: Any) -> Iterator[str]:
     """The keys of a dataclass as its docstring describes them, then those of the dataclasses in it."""
     title, described = _described(record)
@@ -114,7 +126,17 @@ def kotlin_letterbox() -> str:
 
 MADE: dict[str, Callable[[], str]] = {
     function.__name__: function
-    for function in (models, weights, formats, maps, recipe_names, recipe_keys, kotlin_letterbox)
+    for function in (
+        models,
+        weights,
+        formats,
+        maps,
+        recipe_names,
+        recipe_keys,
+        search_names,
+        search_keys,
+        kotlin_letterbox,
+    )
 }
 
 

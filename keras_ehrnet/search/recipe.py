@@ -6,7 +6,7 @@ import dataclasses
 import os
 from collections.abc import Iterable
 from dataclasses import field
-from typing import ClassVar, Literal
+from typing import Literal
 
 from pydantic.dataclasses import dataclass
 
@@ -39,7 +39,7 @@ class SearchSection:
     temperature: tuple[Positive, Positive] = (3.0, 0.3)
     paths: Literal[1, 2] = 2
     rate: Positive = 0.02
-    cost_weight: NotNegative = 0.2
+    cost_weight: NotNegative = 0.05
     limit: Positive | None = None
     latency: str | None = None
     candidates: Count = 12
@@ -66,7 +66,7 @@ class SearchRecipe(Recipe):
         'gradient'
     """
 
-    subfolder: ClassVar[str] = "search"
+    subfolder = "search"
 
     name: str = "searched"
     model: ModelRecipe = field(default_factory=lambda: ModelRecipe("efficientpose-a"))

@@ -13,7 +13,7 @@ from dataclasses import field
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import TypeAdapter
@@ -80,8 +80,8 @@ class Recipe:
         ((448, 448), 'runs/training')
     """
 
-    subfolder: ClassVar[str] = ""
-    """Where in the package's folder of recipes those of this kind are."""
+    # Where in the package's folder of recipes those of this kind are; without a type, it is no key of them.
+    subfolder = ""
 
     name: str = "training"
     model: ModelRecipe = field(default_factory=ModelRecipe)
