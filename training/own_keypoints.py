@@ -1,7 +1,7 @@
 """How much weights of other joints help: a short training of own keypoints, from the package's and from nothing.
 
-The first pictures of a COCO data set, five of whose joints get names that nobody knows, are learned twice; both are
-scored on other pictures.
+The first pictures of a COCO data set, five of whose joints get names that nobody knows, are learned twice by the recipe
+`own-keypoints`; both are scored on other pictures.
 
 python training/own_keypoints.py coco/annotations.json coco/images --scored-annotations val.json --scored-images val
 """
@@ -24,14 +24,7 @@ NAMES = {
     "left_ear": "left_lobe",
     "right_ear": "right_lobe",
 }
-RECIPE = {
-    "model": {"name": "efficientpose-rt", "train_upscaling": False},
-    "data": {"top_down": True, "max_people": 1, "augmentation": "efficientpose"},
-    "loss": {"sigma": 8.0},
-    "schedule": {"rate": 0.001},
-    "evaluation": {"every": 1, "pictures": 0},
-}
-STARTS = {"efficientpose-rt-coco": {"weights": "efficientpose-rt-coco", "transfer": "fitting"}, "nothing": {}}
+STARTS = {"efficientpose-rt-coco": {}, "nothing": {"weights": None, "transfer": "whole"}}
 
 
 def main(
@@ -56,11 +49,10 @@ def main(
 
     rows = [("from", *(f"AP after epoch {epoch + 1}" for epoch in range(epochs)))]
     for name, start in STARTS.items():
-        recipe = {**RECIPE, "model": {**RECIPE["model"], **start}}
-        changes = {"epochs": epochs, "batch_size": batch_size, "output.folder": str(output / name)}
+        changes = {"epochs": epochs, "batch_size": batch_size, "output.folder": str(output / name), **start}
         data = {"data.annotations": learned, "data.images": images}
         data |= {"evaluation_annotations": scored, "evaluation_images": scored_images}
-        result = training.train(recipe, **changes, **{key: str(path) for key, path in data.items()})
+        result = training.train("own-keypoints", **changes, **{key: str(path) for key, path in data.items()})
         rows.append((name, *(f"{row['ap']:.3f}" for row in result.history)))
     print_rows(f"{pictures} pictures, five of {COCO_17.num_joints} joints with names of their own", rows)
 
