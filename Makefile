@@ -55,7 +55,7 @@ format: install
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv .venv-tf217 demo results notebooks/dogs notebooks/people notebooks/runs notebooks/*.tflite notebooks/*.onnx
+	rm -rf .venv .venv-tf217 demo results notebooks/dogs notebooks/people notebooks/runs notebooks/scores notebooks/*.tflite notebooks/*.onnx
 
 .venv/installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv
