@@ -7,15 +7,42 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
+from keras_ehrnet.skeletons import Skeleton
 from keras_ehrnet.support.messages import missing_package
 
-if TYPE_CHECKING:
-    from keras_ehrnet.poses import Poses
-    from keras_ehrnet.skeletons import Skeleton
+
+class People(Protocol):
+    """What is passed on of `Poses`; attributes as there."""
+
+    @property
+    def keypoints(self) -> np.ndarray: ...
+
+    @property
+    def scores(self) -> np.ndarray: ...
+
+    @property
+    def skeleton(self) -> Skeleton: ...
+
+    @property
+    def image_size(self) -> tuple[int, int] | None: ...
+
+    @property
+    def ids(self) -> np.ndarray | None: ...
+
+    @property
+    def xy(self) -> np.ndarray: ...
+
+    @property
+    def confidence(self) -> np.ndarray: ...
+
+    def boxes(self, threshold: float = 0.0) -> np.ndarray: ...
+
+    def __len__(self) -> int: ...
+
 
 _KEYPOINTS, _SCORE, _IDS = "keypoints", "score", "tracker_id"
 
@@ -27,7 +54,7 @@ def _library(name: str, what: str) -> Any:
         raise missing_package(error, what) from error
 
 
-def to_key_points(poses: Poses) -> Any:
+def to_key_points(poses: People) -> Any:
     """`supervision.KeyPoints`; see `Poses.to_supervision`."""
     library = _library("supervision", "Poses.to_supervision")
     # Its annotators take a point at zero for one that is not there.
@@ -39,7 +66,7 @@ def to_key_points(poses: Poses) -> Any:
     return result
 
 
-def to_detections(poses: Poses, threshold: float) -> Any:
+def to_detections(poses: People, threshold: float) -> Any:
     """`supervision.Detections`; see `Poses.to_detections`."""
     library = _library("supervision", "Poses.to_detections")
     return library.Detections(
@@ -51,7 +78,7 @@ def to_detections(poses: Poses, threshold: float) -> Any:
     )
 
 
-def _data(poses: Poses) -> dict[str, np.ndarray]:
+def _data(poses: People) -> dict[str, np.ndarray]:
     """What is said of each person besides."""
     ids = {} if poses.ids is None else {_IDS: poses.ids.copy()}
     return {"class_name": np.full(len(poses), poses.skeleton.name), _SCORE: poses.scores.copy(), **ids}
@@ -92,7 +119,7 @@ def _mean_scores(keypoints: np.ndarray) -> np.ndarray:
     return np.where(found, keypoints[..., 2], 0).sum(axis=1) / np.maximum(found.sum(axis=1), 1)
 
 
-def to_fiftyone(poses: Poses) -> Any:
+def to_fiftyone(poses: People) -> Any:
     """`fiftyone.Keypoints`; see `Poses.to_fiftyone`."""
     library = _library("fiftyone", "Poses.to_fiftyone")
     if poses.image_size is None:
@@ -137,7 +164,7 @@ def from_fiftyone(source: Any, skeleton: Skeleton, image_size: tuple[int, int]) 
     }
 
 
-def columns(poses: Poses) -> dict[str, Any]:
+def columns(poses: People) -> dict[str, Any]:
     """The columns of `Poses.to_pandas`: a row for each joint of each person."""
     people, joints = poses.keypoints.shape[:2]
     table = {
@@ -151,7 +178,7 @@ def columns(poses: Poses) -> dict[str, Any]:
     return table if poses.ids is None else {**table, "id": np.repeat(poses.ids, joints)}
 
 
-def to_pandas(poses: Poses) -> Any:
+def to_pandas(poses: People) -> Any:
     """`pandas.DataFrame`; see `Poses.to_pandas`."""
     return _library("pandas", "Poses.to_pandas").DataFrame(columns(poses))
 

@@ -41,6 +41,10 @@ def test_public_names_exist():
         _ = ke.EfficientPoze
 
 
+CALLED = {"search": "keras_ehrnet.search.run.search"}
+"""Modules that are called like the function they are named for, which is what type checkers see."""
+
+
 @pytest.mark.parametrize("package", [ke, ke.models])
 def test_type_checkers_see_the_public_names(package):
     tree = ast.parse(Path(package.__file__).read_text())
@@ -51,7 +55,10 @@ def test_type_checkers_see_the_public_names(package):
             seen[name.asname] = (line.module, name.name)
     places = {f"{module}.{name}": public for public, (module, name) in seen.items()}
     own = {(f"{module}.{name}" if name else module): public for public, (module, name) in package._PUBLIC.items()}
-    assert places == own
+    called = {name: CALLED[name] for name in own.values() if name in CALLED}
+    assert places == {place: name for place, name in own.items() if name not in called} | {
+        place: name for name, place in called.items()
+    }
 
 
 EVALUATE = ("evaluate", "evaluate coco", "evaluate mpii", "evaluate lspet")
@@ -167,3 +174,43 @@ def test_mistakes_end_in_one_sentence(reference, photo, tmp_path, monkeypatch, a
     assert message in result.stderr
     assert "Traceback" not in result.stderr
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+FLOORS = (
+    {"support"},
+    {"families", "skeletons", "geometry", "images", "losses"},
+    {"draw", "interchange", "metadata", "data"},
+    {"poses", "weights"},
+    {"models", "decode"},
+    {"runtime"},
+    {"prediction"},
+    {"evaluation", "export"},
+    {"training", "benchmark"},
+    {"search"},
+    {"cli"},
+)
+"""Rooms of the package, from the ground up: what stands below knows nothing of what stands above."""
+
+PASSED_ON = {("runtime/__main__.py", "prediction")}
+"""The command of a runtime alone, which ends in a predictor."""
+
+
+def test_imports_point_down():
+    root = Path(ke.__file__).parent
+    floor = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+    assert floor.keys() == {
+        path.stem
+        for path in root.iterdir()
+        if (path.suffix == ".py" or (path / "__init__.py").exists()) and not path.stem.startswith("__")
+    }
+    up = set()
+    for path in root.rglob("*.py"):
+        place = path.relative_to(root)
+        own = floor.get(place.parts[0].removesuffix(".py"), len(FLOORS))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("keras_ehrnet"):
+                parts = node.module.split(".")
+                rooms = [parts[1]] if len(parts) > 1 else [alias.name for alias in node.names]
+                # A name that is no room is one of the package's face, which stands above all.
+                up |= {(place.as_posix(), room) for room in rooms if floor.get(room, len(FLOORS)) > own}
+    assert up == PASSED_ON

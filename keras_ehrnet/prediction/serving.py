@@ -12,12 +12,12 @@ import numpy as np
 from anyio import to_thread
 from fastapi import FastAPI, HTTPException, Request
 
-from keras_ehrnet import __version__
 from keras_ehrnet.images import read_image
 from keras_ehrnet.poses import Poses
 from keras_ehrnet.prediction.predictor import PosePredictor
 from keras_ehrnet.support.errors import ImageError
 from keras_ehrnet.support.messages import is_whole
+from keras_ehrnet.support.version import __version__
 
 MAX_BYTES = 20_000_000
 MAX_WAITING = 32

@@ -22,7 +22,7 @@ from mutations import Mutation, bytes_anywhere, either, lines, member, png_chunk
 from keras_ehrnet import metadata
 from keras_ehrnet.support.files import sha256
 
-WEIGHTS = Path(metadata.__file__).parent / "weights" / "packaged"
+WEIGHTS = Path(metadata.__file__).parents[1] / "weights" / "packaged"
 TEXT = either(tree, tree, tree, bytes_anywhere)
 SKELETON = {"name": "dog", "joint_names": ["nose", "left_ear", "right_ear"], "limbs": [[0, 1], [0, 2]]}
 GROUPS = ("light", "models", "keras")

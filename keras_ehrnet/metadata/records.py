@@ -1,28 +1,16 @@
-"""What a model's file says about itself: a JSON text that travels inside it.
-
-In a `.tflite` it is the file `metadata.json` of a zip archive behind the model: interpreters do not look there, and
-`unzip -p model.tflite metadata.json` prints it. In a `.keras`, an archive whose `metadata.json` is Keras's own, it is
-the file `keras_ehrnet.json`: Keras does not look there.
-"""
+"""What a model says about itself: its skeleton, what goes in and comes out, and where it comes from."""
 
 from __future__ import annotations
 
-import io
 import json
-import os
-import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields, replace
-from itertools import chain
-from pathlib import Path
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from keras_ehrnet.families import FAMILIES, MAPS, family_of
 from keras_ehrnet.skeletons import Skeleton
-from keras_ehrnet.support.errors import MetadataError, ModelError, reading, reads
-from keras_ehrnet.support.files import sha256
-from keras_ehrnet.support.limits import check_size
+from keras_ehrnet.support.errors import MetadataError, reading
 from keras_ehrnet.support.messages import is_whole
 from keras_ehrnet.support.typed import mistake
 from keras_ehrnet.support.version import __version__
@@ -35,22 +23,12 @@ T = TypeVar("T", bound="DataclassInstance")
 FORMAT = 2
 """Version of the text. It grows when readers of the previous one would misunderstand it."""
 
-FILE_NAME = "metadata.json"
-KERAS_FILE_NAME = "keras_ehrnet.json"
-
-_KERAS_MEMBER = "config.json"
-"""What the archive of a `.keras` file holds, and no other."""
-
 _FIRST_NAMES = {"licence": "license", "colours": "colors", "normalised_inside": "normalized_inside"}
 """What format 1 spelled otherwise."""
-
-_UNSEALED = '"checksum": null'
 
 _LARGEST_SIDE = 1 << 15
 _DTYPES = ("uint8", "float32")
 _DECODES = ("none", "peaks", "poses")
-
-_EARLIEST = (1980, 1, 1, 0, 0, 0)  # the zip format's own beginning of time: equal models make equal files
 
 
 @dataclass(frozen=True)
@@ -265,118 +243,6 @@ def check_skeleton(model: Any, skeleton: Skeleton) -> dict[str, tuple[int | None
             f"Received: skeleton {skeleton.name!r} with {skeleton.num_joints}"
         )
     return maps
-
-
-@reads(MetadataError)
-def read(model: str | os.PathLike | bytes) -> Metadata | None:
-    """The metadata of a `.tflite` or `.keras` file.
-
-    Args:
-        model: path of the file, or its content.
-
-    Returns:
-        `Metadata`, or None where there are none: another program made the file (`keras.Model.save` is one), or its end
-        is missing.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        MetadataError: if they are damaged, or of a later version.
-    """
-    try:
-        with _archive(model) as archive:
-            entry = archive.getinfo(_member(archive))
-            check_size(entry.file_size, _named(model), MetadataError, "The text of a model's metadata")
-            text = archive.read(entry)
-    except (zipfile.BadZipFile, KeyError):
-        return None
-    return Metadata.from_json(text, _named(model))
-
-
-@reads(ModelError)
-def verified(model: str | os.PathLike | bytes) -> Metadata | None:
-    """The metadata of a `.tflite` file, once it is seen that the model is the one that they were written for.
-
-    Args:
-        model: path of the file, or its content.
-
-    Returns:
-        `Metadata`, or None where there are none, as of `read`. Their `checksum` is None where nothing was to be seen.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ModelError: if a byte of the model is not what it was.
-        MetadataError: as of `read`.
-
-    Example:
-        >>> from keras_ehrnet import metadata
-        >>> from keras_ehrnet.skeletons import MPII_16
-        >>> about = metadata.Metadata("tiny", "efficientpose", MPII_16, metadata.Input(224, 224))
-        >>> file = metadata.append(b"model", about)
-        >>> metadata.verified(file).name
-        'tiny'
-        >>> metadata.verified(b"m0" + file[2:])
-        Traceback (most recent call last):
-        keras_ehrnet.support.errors.ModelError: The model is damaged: ...
-    """
-    about = read(model)
-    if about is not None and about.checksum is not None:
-        with _archive(model) as archive:
-            end = min(entry.header_offset for entry in archive.infolist())
-            text = archive.read(_member(archive))
-        with io.BytesIO(model) if isinstance(model, bytes) else Path(model).open("rb") as file:
-            # Where the archive begins is only what it says: no more is read than there is.
-            pieces = iter(lambda: file.read(max(0, min(1 << 20, end - file.tell()))), b"")
-            need_seal(pieces, text, about, _named(model))
-    return about
-
-
-def sealed(model: bytes, metadata: Metadata) -> str:
-    """The text of a model's metadata, with the checksum of both in it.
-
-    Args:
-        model: bytes. All of the file but the metadata.
-        metadata: `Metadata`.
-
-    Returns:
-        str, as `Metadata.to_json`.
-    """
-    text = replace(metadata, checksum=None).to_json()
-    return text.replace(_UNSEALED, f'"checksum": "{sha256([model, text.encode()])}"')
-
-
-def need_seal(model: Iterable[bytes], text: bytes, about: Metadata, source: object) -> None:
-    """ModelError where a model, or the text of its metadata, is not what `sealed` saw; nothing where it saw none."""
-    unsealed = text.replace(f'"checksum": "{about.checksum}"'.encode(), _UNSEALED.encode())
-    if about.checksum is not None and sha256(chain(model, [unsealed])) != about.checksum:
-        raise ModelError(
-            "The model is damaged: its bytes are not those that were exported. Export or copy it again. "
-            f"Received: {source}"
-        )
-
-
-def append(model: bytes, metadata: Metadata) -> bytes:
-    """The content of a `.tflite` or `.keras` file with its metadata in it; equal arguments give equal bytes.
-
-    A `.tflite` file, which has no checksums of its own, gets that of the model.
-    """
-    file = io.BytesIO(model)
-    with zipfile.ZipFile(file, "a") as archive:
-        entry = zipfile.ZipInfo(_member(archive), _EARLIEST)
-        entry.external_attr = 0o644 << 16
-        archive.writestr(entry, sealed(model, metadata) if entry.filename == FILE_NAME else metadata.to_json())
-    return file.getvalue()
-
-
-def _archive(model: str | os.PathLike | bytes) -> zipfile.ZipFile:
-    return zipfile.ZipFile(io.BytesIO(model) if isinstance(model, bytes) else Path(model))
-
-
-def _named(model: str | os.PathLike | bytes) -> str:
-    return f"{len(model)} bytes" if isinstance(model, bytes) else str(model)
-
-
-def _member(archive: zipfile.ZipFile) -> str:
-    return KERAS_FILE_NAME if _KERAS_MEMBER in archive.namelist() else FILE_NAME
 
 
 def _renamed(content: dict[str, Any]) -> dict[str, Any]:
