@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import h5py
 import numpy as np
@@ -256,14 +257,19 @@ class RangeHandler(http.server.SimpleHTTPRequestHandler):
     """Serves files, from an offset where one is asked for; breaks off after `limit` bytes."""
 
     limit: int | None = None
+    tag: str | None = None
+    length: str | None = None
     offsets: list[int]
 
     def do_GET(self):
         data = (self.directory_path / self.path.strip("/")).read_bytes()
         offset = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
+        offset = offset if self.headers.get("If-Range", self.tag) == self.tag else 0
         type(self).offsets.append(offset)
         self.send_response(206 if offset else 200)
-        self.send_header("Content-Length", str(len(data) - offset))
+        self.send_header("Content-Length", self.length or str(len(data) - offset))
+        if self.tag:
+            self.send_header("ETag", self.tag)
         self.end_headers()
         self.wfile.write(data[offset:][: type(self).limit])
 
@@ -302,6 +308,63 @@ def test_download_resumes_where_it_broke_off(server, tmp_path):
     path = download.fetch(item, tmp_path / "home")
     assert path.read_bytes() == data
     assert handler.offsets == [0, 100_000]
+    assert [file.name for file in (tmp_path / "home").iterdir()] == ["weights.h5"]
+
+
+def unknown(item):
+    """Weights of which no checksum is published."""
+    return dataclasses.replace(item, sha256=None, size=None)
+
+
+@pytest.mark.filterwarnings("ignore:No checksum is published")
+def test_the_first_copy_is_remembered(server, tmp_path):
+    data = b"\x89HDF\r\n\x1a\n" + bytes(1000)
+    item, handler = served_entry(server, data)
+    path = download.fetch(unknown(item), tmp_path)
+    recorded = path.with_name("weights.h5.sha256").read_text()
+    assert recorded == f"{hashlib.sha256(data).hexdigest()}  weights.h5\n"
+    assert download.fetch(unknown(item), tmp_path) == path and handler.offsets == [0]
+    path.write_bytes(data[:-1] + b"1")
+    with pytest.raises(ke.weights.WeightsError, match="is not the published.*If it is right and weights.h5.sha256"):
+        download.fetch(unknown(item), tmp_path)
+    path.unlink()
+    served_entry(server, data[:-1] + b"2")
+    with pytest.raises(ke.weights.WeightsError, match="The download was deleted"):
+        download.fetch(unknown(item), tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore:No checksum is published")
+@pytest.mark.parametrize(("tag", "asked"), [(None, [0, 0]), ('"same"', [0, 500]), ('"other"', [0, 0])])
+def test_the_rest_is_of_the_same_file(server, tmp_path, tag, asked):
+    data = b"\x89HDF\r\n\x1a\n" + bytes(range(250)) * 4
+    item, handler = served_entry(server, data)
+    handler.limit, handler.tag = 500, tag and '"same"'
+    with pytest.raises(ke.weights.WeightsError, match="broke off after 500"):
+        download.fetch(unknown(item), tmp_path / "home")
+    handler.limit, handler.tag = None, tag
+    assert download.fetch(unknown(item), tmp_path / "home").read_bytes() == data
+    assert handler.offsets == asked
+    assert {file.name for file in (tmp_path / "home").iterdir()} == {"weights.h5", "weights.h5.sha256"}
+
+
+@pytest.mark.parametrize(
+    ("length", "message"),
+    [("many", "does not say how long it is.*'many'"), (str(1 << 40), "download takes 1048576 MB")],
+)
+def test_lengths_that_cannot_be(server, tmp_path, length, message):
+    item, handler = served_entry(server, b"data")
+    handler.length = length
+    with pytest.raises(ke.weights.WeightsError, match=message):
+        download.fetch(item, tmp_path / "home")
+    assert list((tmp_path / "home").iterdir()) == []
+
+
+def test_processes_wait_for_one_download(server, tmp_path):
+    data = np.random.default_rng(0).bytes(3_000_000)
+    item, handler = served_entry(server, data)
+    with ThreadPoolExecutor(6) as threads:
+        paths = list(threads.map(lambda _: download.fetch(item, tmp_path / "home"), range(6)))
+    assert handler.offsets == [0] and {path.read_bytes() for path in paths} == {data}
     assert [file.name for file in (tmp_path / "home").iterdir()] == ["weights.h5"]
 
 
