@@ -56,6 +56,8 @@ class ArchiveMember:
             archive = _archive(self.archive)
             if self.name not in archive.NameToInfo:
                 raise FileNotFoundError(f"There is no such file in the archive. Received: {self}")
+            entry = archive.NameToInfo[self.name]
+            check_size(max(entry.file_size, entry.compress_size), self, ImageError, "The file in the archive")
             return archive.read(self.name)
 
     def __str__(self) -> str:

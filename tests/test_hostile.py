@@ -21,6 +21,7 @@ import pytest
 import keras_ehrnet as ke
 from keras_ehrnet import metadata, runtime
 from keras_ehrnet.data import crowd_mask, read_coco
+from keras_ehrnet.images import ArchiveMember
 from keras_ehrnet.runtime import litert
 from keras_ehrnet.runtime.apart import ApartEngine
 from keras_ehrnet.runtime.engine import LocalEngine
@@ -186,6 +187,17 @@ def test_archives_that_unpack_to_too_much_are_refused(tmp_path: Path) -> None:
     for read, kind in ((formats.read, WeightsError), (runtime.load, ModelError)):
         with pytest.raises(kind, match="archive takes 60. MB of memory"):
             read(path)
+
+
+def test_pictures_in_archives_that_unpack_to_too_much_are_refused(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("KERAS_EHRNET_MAX_MEGABYTES", "1")
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.png", bytes(3 << 20))
+        archive.writestr("b.png", bytes(1 << 20))
+    assert len(ArchiveMember(path, "b.png").read_bytes()) == 1 << 20
+    with pytest.raises(ImageError, match="file in the archive takes 3 MB of memory"):
+        ArchiveMember(path, "a.png").read_bytes()
 
 
 def test_names_of_images_lead_nowhere_else(tmp_path: Path, monkeypatch) -> None:

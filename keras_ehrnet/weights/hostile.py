@@ -59,7 +59,8 @@ def check_hdf5(archive: h5py.File, origin: str) -> None:
 def check_zip(path: Path) -> None:
     """Refuses an archive that unpacks to more memory than one input may take; WeightsError."""
     with zipfile.ZipFile(path) as archive:
-        check_size(sum(entry.file_size for entry in archive.infolist()), path, WeightsError, "The archive")
+        sizes = (max(entry.file_size, entry.compress_size) for entry in archive.infolist())
+        check_size(sum(sizes), path, WeightsError, "The archive")
 
 
 def check_keras(path: Path) -> None:

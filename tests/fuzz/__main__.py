@@ -23,6 +23,9 @@ PATHS = [str(HERE), str(HERE.parent), str(HERE.parents[1])]
 SECONDS = 30
 """How long an input may take."""
 
+STARTING = 600
+"""How long a process may take to start, on a machine that has other work."""
+
 FAULTS = ("escaped", "untold", "memory", "crashed", "hung")
 
 
@@ -87,7 +90,7 @@ def run_batch(folder: Path, names: list[str], first: int, count: int, findings: 
         hung = False
         while True:
             try:
-                line = said.get(timeout=SECONDS if begun else 120)
+                line = said.get(timeout=SECONDS if begun else STARTING)
             except queue.Empty:
                 hung = True
                 process.kill()

@@ -156,7 +156,7 @@ def _changed_tree(content: Any, rng: np.random.Generator) -> Any:
                 holder.append(copy.deepcopy(value))
             case 2 if isinstance(holder, dict):
                 holder[str(_VALUES[int(rng.integers(len(_VALUES)))])[:40]] = holder.pop(key)
-            case 3 if isinstance(value, (int, float)) and not isinstance(value, bool):
+            case 3 if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15:
                 holder[key] = [value + 1, -value, str(value), value * 1_000_000, value + 0.5][int(rng.integers(5))]
             case _:
                 holder[key] = copy.deepcopy(_VALUES[int(rng.integers(len(_VALUES)))])
