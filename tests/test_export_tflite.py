@@ -245,7 +245,8 @@ def test_metadata_round_trip():
     content = append(b"model", about)
     assert content == append(b"model", about)  # nothing of the day or the machine
     assert content.startswith(b"model")
-    assert metadata_module.read(content) == about
+    read = metadata_module.read(content)
+    assert read is not None and read.checksum and replace(read, checksum=None) == about
     assert metadata_module.read(b"model") is None
 
 
