@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_ehrnet.skeletons import Skeleton
+from keras_ehrnet.support.channels import channels_last
 from keras_ehrnet.support.files import replace_folder, write_file
 from keras_ehrnet.support.messages import suggests_keywords
 from keras_ehrnet.weights.formats import WeightsSource
@@ -21,6 +22,7 @@ METADATA_FILE = Path("assets.extra", "metadata.json")
 
 
 @suggests_keywords
+@channels_last
 def saved_model(
     source: str | Path | keras.Model,
     path: str | Path,

@@ -41,7 +41,9 @@ class _MapLoss(keras.losses.Loss):
                 sample_weight = weight[:, None, None]
             else:
                 size = ops.shape(y_pred)[1:3]
-                sample_weight = ops.image.resize(weight[..., None], size, "nearest")[..., 0]
+                sample_weight = ops.image.resize(weight[..., None], size, "nearest", data_format="channels_last")[
+                    ..., 0
+                ]
         return super().__call__(y_true, y_pred, sample_weight)
 
     def _mean_squared(self, true: Tensor, pred: Tensor, labelled: Tensor) -> Tensor:

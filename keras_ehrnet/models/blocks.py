@@ -158,8 +158,9 @@ def full_precision() -> str:
 
 def normalize_imagenet(x: Tensor) -> Tensor:
     """Pixels in [0, 255] to ImageNet's zero mean and unit deviation, in full precision."""
-    scale = [1 / (255 * std) for std in IMAGENET_STD]
-    offset = [-mean / std for mean, std in zip(IMAGENET_MEAN, IMAGENET_STD, strict=True)]
+    # In this shape they stay with the last axis; a plain list would go with the first one if Keras is set so.
+    scale = [[[1 / (255 * std) for std in IMAGENET_STD]]]
+    offset = [[[-mean / std for mean, std in zip(IMAGENET_MEAN, IMAGENET_STD, strict=True)]]]
     return layers.Rescaling(scale, offset, dtype=full_precision(), name="preprocessing")(x)
 
 

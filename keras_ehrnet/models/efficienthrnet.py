@@ -9,6 +9,7 @@ from keras_ehrnet.families import FAMILIES
 from keras_ehrnet.models import blocks, efficientnet
 from keras_ehrnet.models.blocks import Style, Tensor
 from keras_ehrnet.models.scaling import EFFICIENTNET_SCALING, HighResolutionScaling, efficienthrnet_scaling
+from keras_ehrnet.support.channels import channels_last
 from keras_ehrnet.support.messages import suggests_keywords
 from keras_ehrnet.weights.formats import WeightsSource
 
@@ -17,6 +18,7 @@ STYLE = Style("relu", symmetric_padding=True)
 
 
 @suggests_keywords
+@channels_last
 def EfficientHRNet(  # noqa: N802
     phi: int = 0,
     *,

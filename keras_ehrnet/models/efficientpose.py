@@ -12,6 +12,7 @@ from keras_ehrnet.families import FAMILIES
 from keras_ehrnet.models import blocks, efficientnet
 from keras_ehrnet.models.blocks import Style, Tensor
 from keras_ehrnet.models.scaling import EFFICIENTNET_SCALING, lookup
+from keras_ehrnet.support.channels import channels_last
 from keras_ehrnet.support.messages import suggests_keywords
 from keras_ehrnet.weights.formats import WeightsSource
 
@@ -54,6 +55,7 @@ EFFICIENTPOSE_SCALING: dict[str, EfficientPoseScaling] = {
 
 
 @suggests_keywords
+@channels_last
 def EfficientPose(  # noqa: N802
     variant: str = "RT",
     *,

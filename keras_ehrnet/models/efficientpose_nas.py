@@ -12,6 +12,7 @@ from keras import layers
 from keras_ehrnet.models import blocks as parts
 from keras_ehrnet.models.blocks import Style, Tensor
 from keras_ehrnet.models.searched import STRIDE, SearchedBackbone, read_backbone
+from keras_ehrnet.support.channels import channels_last
 from keras_ehrnet.support.messages import suggests_keywords
 from keras_ehrnet.weights.formats import WeightsSource
 
@@ -21,6 +22,7 @@ DECONVOLUTION_WIDTHS = (64, 32)
 
 
 @suggests_keywords
+@channels_last
 def EfficientPoseNAS(  # noqa: N802
     blocks: str | os.PathLike | Mapping[str, Any] | SearchedBackbone = "A",
     *,

@@ -135,7 +135,7 @@ class MixedBlock(layers.Layer):
         side = self._kernels.shape[-1] // 2
         y = ops.pad(y, ((0, 0), (side, side), (side, side), (0, 0)))
         kernels = self._depthwise.kernel * kernel[:, :, None, None]
-        y = ops.depthwise_conv(y, ops.cast(kernels, y.dtype), slot.stride, "valid")
+        y = ops.depthwise_conv(y, ops.cast(kernels, y.dtype), slot.stride, "valid", "channels_last")
         y = self._activation(self._bn(y, training=training))
         y = y * ops.cast(ops.einsum("a,e,aec->c", entering, expansion, self._inside), y.dtype)
         y = self._project_bn(self._project(y), training=training)

@@ -16,6 +16,7 @@ from keras_ehrnet.families import DETECTION_THRESHOLD, MAPS
 from keras_ehrnet.metadata import Input, Metadata, Output, append
 from keras_ehrnet.runtime.litert import Interpreter, TFLiteNetwork
 from keras_ehrnet.skeletons import Skeleton
+from keras_ehrnet.support.channels import channels_last
 from keras_ehrnet.support.files import write_file
 from keras_ehrnet.support.messages import is_whole, suggestion, suggests_keywords
 from keras_ehrnet.support.terminal import progress_bar
@@ -51,6 +52,7 @@ LAYOUTS: dict[tuple[str, str], str] = {
 
 
 @suggests_keywords
+@channels_last
 def tflite(
     source: str | Path | keras.Model,
     path: str | Path,

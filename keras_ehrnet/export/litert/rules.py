@@ -172,7 +172,7 @@ def _rescaling(layer: layers.Rescaling, signals: Sequence[Signal], only_reader: 
     """s x + t = s (x + t / s): the factors wait for the next convolution, an offset is added here."""
     signal = signals[0].scaled()
     channels = signal.tensor.shape[-1]
-    scale, offset = (np.broadcast_to(np.asarray(value, np.float64), channels) for value in (layer.scale, layer.offset))
+    scale, offset = (np.broadcast_to(np.ravel(value).astype(float), channels) for value in (layer.scale, layer.offset))
     if offset.any():
         # Not folded into the next convolution's bias: zero padding would then no longer be the normalized zero. The
         # same three numbers for a whole row: adding rows to rows is much faster than triples to triples.
