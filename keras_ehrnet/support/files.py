@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
+import socket
 import uuid
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+_LONGEST_NAME = 200
+"""Bytes of a name that a partial one repeats: file systems take 255, its mark included."""
+
+_HOST = f"{zlib.crc32(socket.gethostname().encode()) & 0xFFFF:04x}"
+_ABANDONED = re.compile(rf"\.part-{_HOST}\.(\d+)\.[0-9a-f]{{4}}-")
+_cleared: set[Path] = set()
 
 
 def write_file(path: Path, content: bytes | str) -> None:
@@ -41,6 +51,7 @@ def replace_folder(path: Path, write: Callable[[Path], object]) -> None:
     partial, previous = partial_path(path), partial_path(path)
     try:
         with writing(path):
+            clear_abandoned(path.parent)
             write(partial)
             for file in filter(Path.is_file, partial.rglob("*")):
                 _flush(file)
@@ -74,6 +85,7 @@ def replacing(path: Path) -> Iterator[Path]:
         '1 2'
     """
     partial = partial_path(path)
+    clear_abandoned(path.parent)
     try:
         yield partial
         settle(partial, path)
@@ -89,9 +101,39 @@ def partial_path(path: Path, *, unique: bool = True) -> Path:
         path: Path of the file.
         unique: bool. False for a file that another run goes on with.
     """
-    mark = f"-{uuid.uuid4().hex[:8]}" if unique else ""
+    mark = f"-{_HOST}.{os.getpid()}.{uuid.uuid4().hex[:4]}" if unique else ""
     # The end of the name stays: it tells Keras and OpenCV the format.
-    return path.with_name(f".part{mark}-{path.name}")
+    name = path.name
+    if len(os.fsencode(name)) > _LONGEST_NAME:
+        end = os.fsencode(name)[-_LONGEST_NAME // 2 :].decode(errors="ignore")
+        name = f"{zlib.crc32(os.fsencode(name)):08x}{end}"
+    return path.with_name(f".part{mark}-{name}")
+
+
+def clear_abandoned(folder: Path) -> None:
+    """Deletes what killed processes of this machine left half-written in a folder; looks once in a process's life."""
+    if folder in _cleared:
+        return
+    _cleared.add(folder)
+    with suppress(OSError):
+        for entry in os.scandir(folder):
+            known = _ABANDONED.match(entry.name)
+            if known and not _is_running(int(known[1])):
+                remove = shutil.rmtree if entry.is_dir(follow_symlinks=False) else os.unlink
+                with suppress(OSError):
+                    remove(entry.path)
+
+
+def _is_running(process: int) -> bool:
+    if os.name != "posix":
+        return True  # Asking would end it.
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def settle(partial: Path, path: Path) -> None:

@@ -12,13 +12,12 @@ import numpy as np
 
 from keras_ehrnet.metadata import check_skeleton
 from keras_ehrnet.skeletons import SKELETONS, Skeleton
-from keras_ehrnet.support.files import replacing, writing
 from keras_ehrnet.support.messages import suggestion, warn
 from keras_ehrnet.weights import download, formats, layouts
 from keras_ehrnet.weights.download import fetch, home
 from keras_ehrnet.weights.formats import WeightsError, WeightsSource
 from keras_ehrnet.weights.registry import DEFAULT, DEFAULT_REFINE, REGISTRY, Entry, entry, packaged
-from keras_ehrnet.weights.saving import write_keras
+from keras_ehrnet.weights.saving import write_keras, write_weights
 from keras_ehrnet.weights.transfer import Transferred
 from keras_ehrnet.weights.transfer import transfer as transfer_weights
 
@@ -121,9 +120,7 @@ def convert(model: keras.Model, source: WeightsSource, path: str | Path, metadat
     try:
         if suffix == ".keras":
             return write_keras(model, path, metadata)
-        with writing(path), replacing(path) as partial:
-            model.save_weights(partial)
-            formats.seal(partial)
+        write_weights(model, path)
     except OSError as error:
         raise WeightsError(str(error)) from error
     return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import zipfile
@@ -162,12 +163,14 @@ def _decoded(names: Any) -> list[str]:
     return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
 
 
-def seal(path: Path) -> None:
-    """Writes the checksum of the values into a `.weights.h5` file: HDF5 has none of its own."""
+def sealed(content: bytes) -> bytes:
+    """A `.weights.h5` file with the checksum of its values in it: HDF5 has none of its own."""
     import h5py
 
-    with h5py.File(path, "a") as archive:
-        archive.attrs[_CHECKSUM] = _digest(_own_tensors(archive["layers"], str(path)))
+    file = io.BytesIO(content)
+    with h5py.File(file, "a") as archive:
+        archive.attrs[_CHECKSUM] = _digest(_own_tensors(archive["layers"], "the model"))
+    return file.getvalue()
 
 
 def _digest(values: Mapping[str, np.ndarray]) -> str:

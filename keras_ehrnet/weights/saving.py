@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from keras_ehrnet.metadata import Metadata, append
 from keras_ehrnet.support.errors import KerasEhrnetError, ModelError, reason
-from keras_ehrnet.support.files import replacing, writing
-from keras_ehrnet.weights.formats import damaged
-from keras_ehrnet.weights.hostile import check_keras
+from keras_ehrnet.support.files import partial_path, replacing, write_file, writing
+from keras_ehrnet.weights.formats import damaged, sealed
+from keras_ehrnet.weights.hostile import KERAS_WEIGHTS, check_keras
 
 if TYPE_CHECKING:
     import keras
@@ -37,6 +37,23 @@ def write_keras(model: keras.Model, path: Path, metadata: Metadata | None = None
         model.save(partial)
         if metadata is not None:
             partial.write_bytes(append(partial.read_bytes(), metadata))
+    return path
+
+
+def write_weights(model: keras.Model, path: Path) -> Path:
+    """Writes a `.weights.h5` file with the checksum of its values, whole or not at all; raises as `write_keras`.
+
+    HDF5 ends the process where a disk is full. In a `.keras` file Keras makes it in memory, so it is taken from there.
+    """
+    archive = partial_path(path.with_name(f"{path.name}.keras"))
+    try:
+        with writing(path):
+            model.save(archive)
+        with zipfile.ZipFile(archive) as content:
+            weights = content.read(KERAS_WEIGHTS)
+    finally:
+        archive.unlink(missing_ok=True)
+    write_file(path, sealed(weights))
     return path
 
 
