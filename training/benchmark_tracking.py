@@ -289,6 +289,8 @@ def main() -> None:
     arguments = parser.parse_args()
     random = np.random.default_rng(arguments.seed)
     people = cutouts(arguments.annotations, arguments.images)
+    if len(people) < 3:
+        parser.error(f"It takes 3 people with outlines of whom {_WHOLE} joints are to be seen. Received: {len(people)}")
     places = [cv2.resize(read_image(path), (WIDTH, HEIGHT)) for path in list_images(arguments.places)]
     predictor = PosePredictor.load()
     scores = {name: {kind: Scores(make) for kind in KINDS} for name, make in ways(arguments.sweep).items()}
