@@ -34,6 +34,8 @@ NOT_RUN = {
     r"^benchmark": "measures for minutes: tests/test_benchmark.py",
     r"^export (efficientpose-rt|runs/dogs)": "takes a minute: tests/test_export_*.py and test_own_keypoints.py do it",
     r"^summary$": "builds all networks, which takes a minute: tests/test_package.py builds some",
+    r"^search": "searches for minutes: tests/test_search.py and test_search_latency.py",
+    r"runs/(coco|efficientpose-a-coco)/": "needs what a search found: tests/test_search.py",
     r"=\.\.\.": "is a form to fill in",
 }
 """What is not run, and why."""

@@ -72,8 +72,8 @@ def process(
     max_frames: int | None = None,
     on_frame: Callable[[int, np.ndarray, Poses], None] | None = None,
     progress: bool = True,
-    refine: Network | None = None,
     patience: float = PATIENCE,
+    refine: Network | None = None,
 ) -> VideoReport:
     """People in every frame of a video.
 

@@ -57,9 +57,11 @@ Shapes = Mapping[str, tuple[Any, ...]]
 
 
 def in_batches(
-    run: Callable[[np.ndarray], Mapping[str, np.ndarray]], images: np.ndarray, count: int
+    run: Callable[[np.ndarray], Mapping[str, np.ndarray]], images: np.ndarray, count: int | None
 ) -> dict[str, np.ndarray]:
-    """Outputs for any number of images from what takes `count` at a time; the last batch is filled up with black ones.
+    """Outputs for any number of images from what takes `count` at a time, or None: all at once.
+
+    The last batch is filled up with black images.
 
     Example:
         >>> import numpy as np
@@ -67,7 +69,7 @@ def in_batches(
         >>> in_batches(lambda images: {"sum": images.sum(axis=1)}, np.ones((3, 5)), 2)["sum"]
         array([5., 5., 5.])
     """
-    results = []
+    results, count = [], count or max(len(images), 1)
     for first in range(0, len(images), count):
         batch = images[first : first + count]
         filled = np.concatenate([batch, np.zeros((count - len(batch), *batch.shape[1:]), batch.dtype)])

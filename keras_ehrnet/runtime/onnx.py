@@ -74,7 +74,7 @@ class OnnxNetwork:
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Maps for a batch of uint8 RGB images of shape `(B, H, W, 3)`."""
         images = np.asarray(images)
-        return in_batches(self._run, images, self._batch or max(len(images), 1))
+        return in_batches(self._run, images, self._batch)
 
     def _run(self, images: np.ndarray) -> dict[str, np.ndarray]:
         batch = np.ascontiguousarray(images, self.metadata.input.dtype)
