@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from keras_ehrnet.support.messages import is_whole
 
 if TYPE_CHECKING:
+    from keras_ehrnet.interchange import People
     from keras_ehrnet.skeletons import Skeleton
 
 COLORS = {"left_": (255, 150, 40), "right_": (50, 150, 255), "": (80, 220, 120)}
@@ -37,24 +38,6 @@ class Style:
     def __post_init__(self) -> None:
         if self.line_width is not None and not is_whole(self.line_width):
             raise ValueError(f"line_width is a whole number, 1 or more. Received: line_width={self.line_width!r}")
-
-
-class People(Protocol):
-    """What is drawn of `keras_ehrnet.Poses`."""
-
-    @property
-    def keypoints(self) -> np.ndarray: ...
-
-    @property
-    def scores(self) -> np.ndarray: ...
-
-    @property
-    def skeleton(self) -> Skeleton: ...
-
-    @property
-    def ids(self) -> np.ndarray | None: ...
-
-    def boxes(self, threshold: float = 0.0) -> np.ndarray: ...
 
 
 def poses(image: np.ndarray, people: People, *, threshold: float = 0.2, style: Style | None = None) -> np.ndarray:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from keras_ehrnet.support.terminal import silenced
+from keras_ehrnet.support.terminal import complain, silenced
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,6 +24,8 @@ RefineOption = Annotated[
 ]
 MultiPersonOption = Annotated[bool, typer.Option("--multi-person", help="EfficientPose: find several people.")]
 FlipOption = Annotated[bool, typer.Option("--flip", help="Average with the mirrored image.")]
+BackendOption = Annotated[str | None, typer.Option("--backend", help="tensorflow or jax; default: Keras's own choice.")]
+ShowOption = Annotated[bool, typer.Option("--show", help="Print the whole recipe, defaults included, and stop.")]
 ScalesOption = Annotated[str, typer.Option("--scales", help="Image scales to average over, such as 0.5,1,2.")]
 
 
@@ -54,6 +57,27 @@ def size_of(text: str | None) -> tuple[int, int] | None:
     if len(sides) != 2 or any(side != int(side) for side in sides):
         raise ValueError(f"--input-size takes height,width, two whole numbers. Received: {text!r}")
     return int(sides[0]), int(sides[1])
+
+
+UNFINISHED = 3
+INTERRUPTED = 130
+
+
+@contextmanager
+def going_on_later() -> Iterator[None]:
+    """Ctrl-C within ends a command with a sentence: what it has done is kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        complain("Stopped. The same command goes on after the last whole epoch.")
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def need_finished(finished: bool) -> None:
+    """Ends a command whose time was over before its work was done."""
+    if not finished:
+        complain("Not finished. The same command goes on.")
+        raise typer.Exit(UNFINISHED)
 
 
 def load_keras() -> None:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from keras_ehrnet.evaluation import CocoScores, PckScores
     from keras_ehrnet.prediction import PosePredictor
 
+OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Folder for results; resumes there.")]
+LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Only so many images.")]
 BoxesOption = Annotated[
     bool | None, typer.Option("--boxes/--no-boxes", help="Give the annotated boxes; default: as the model needs.")
 ]
@@ -48,14 +50,14 @@ def evaluate_coco(
     model: ModelOption,
     weights: WeightsOption = None,
     refine: RefineOption = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for results; resumes there.")] = None,
+    output: OutputOption = None,
     protocol: ProtocolOption = None,
     multi_person: MultiPersonOption = False,
     flip: FlipOption = False,
     scales: ScalesOption = "1",
     boxes: BoxesOption = None,
     category: CategoryOption = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only so many images.")] = None,
+    limit: LimitOption = None,
     fps: Annotated[float | None, typer.Option("--fps", help="With --watts: the paper's AP x FPS / watt.")] = None,
     watts: Annotated[float | None, typer.Option("--watts", help="Power drawn while running.")] = None,
 ) -> None:
@@ -91,7 +93,7 @@ def evaluate_pck(
     model: ModelOption,
     weights: WeightsOption = None,
     refine: RefineOption = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for results; resumes there.")] = None,
+    output: OutputOption = None,
     threshold: Annotated[str, typer.Option("--threshold", help="Parts of the reference length.")] = "0.05,0.1,0.2",
     reference: Annotated[
         ReferenceName, typer.Option("--reference", help="The longer side of the box, or the torso.")
@@ -100,7 +102,7 @@ def evaluate_pck(
     flip: FlipOption = False,
     boxes: BoxesOption = None,
     category: CategoryOption = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only so many images.")] = None,
+    limit: LimitOption = None,
 ) -> None:
     """PCK of any keypoints: how many of each joint are near enough."""
     from keras_ehrnet import evaluation
@@ -129,9 +131,9 @@ def evaluate_mpii(
     annotations: Annotated[Path, typer.Argument(help="JSON of persons.")],
     model: ModelOption = "efficientpose-rt",
     weights: WeightsOption = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for results; resumes there.")] = None,
+    output: OutputOption = None,
     flip: FlipOption = False,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only so many images.")] = None,
+    limit: LimitOption = None,
     skip_missing: Annotated[bool, typer.Option("--skip-missing", help="Leave out persons without image.")] = False,
 ) -> None:
     """MPII's PCKh@0.5 and PCKh@0.1 per joint."""
@@ -151,9 +153,9 @@ def evaluate_lspet(
     annotations: Annotated[Path, typer.Argument(help="JSON of images.")],
     model: ModelOption = "efficientpose-rt",
     weights: WeightsOption = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for results; resumes there.")] = None,
+    output: OutputOption = None,
     flip: FlipOption = False,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only so many images.")] = None,
+    limit: LimitOption = None,
 ) -> None:
     """PCK of Leeds Sports Pose extended, relative to the torso."""
     from keras_ehrnet import evaluation

@@ -9,9 +9,7 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-from keras_ehrnet.cli.common import load_keras
-from keras_ehrnet.cli.train import INTERRUPTED, UNFINISHED
-from keras_ehrnet.support.terminal import complain
+from keras_ehrnet.cli.common import BackendOption, ShowOption, going_on_later, load_keras, need_finished
 
 _DEFAULT = "run"
 
@@ -43,10 +41,8 @@ ChangesArgument = Annotated[
 def search(
     recipe: RecipeArgument,
     changes: ChangesArgument = None,
-    backend: Annotated[
-        str | None, typer.Option("--backend", help="tensorflow or jax; default: Keras's own choice.")
-    ] = None,
-    show: Annotated[bool, typer.Option("--show", help="Print the whole recipe, defaults included, and stop.")] = False,
+    backend: BackendOption = None,
+    show: ShowOption = False,
 ) -> None:
     """Search as a recipe says (run may be left out); run again with the same recipe, go on where it stopped.
 
@@ -65,14 +61,9 @@ def search(
     load_keras()
     from keras_ehrnet.search import run
 
-    try:
+    with going_on_later():
         found = run.search(chosen)
-    except KeyboardInterrupt:
-        complain("Stopped. The same command goes on after the last whole epoch.")
-        raise typer.Exit(INTERRUPTED) from None
-    if not found.finished:
-        complain("Not finished. The same command goes on.")
-        raise typer.Exit(UNFINISHED)
+    need_finished(found.finished)
     print(f"Found: {found.path}")
 
 

@@ -7,11 +7,7 @@ from typing import Annotated
 
 import typer
 
-from keras_ehrnet.cli.common import load_keras
-from keras_ehrnet.support.terminal import complain
-
-UNFINISHED = 3
-INTERRUPTED = 130
+from keras_ehrnet.cli.common import BackendOption, ShowOption, going_on_later, load_keras, need_finished
 
 
 def train(
@@ -19,14 +15,12 @@ def train(
     changes: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Values to change, such as epochs=10.")
     ] = None,
-    backend: Annotated[
-        str | None, typer.Option("--backend", help="tensorflow or jax; default: Keras's own choice.")
-    ] = None,
+    backend: BackendOption = None,
     hosts: Annotated[
         str | None, typer.Option("--hosts", help="host:port of all machines that train together, the same on each.")
     ] = None,
     host: Annotated[int | None, typer.Option("--host", help="Which of --hosts this is, from 0.")] = None,
-    show: Annotated[bool, typer.Option("--show", help="Print the whole recipe, defaults included, and stop.")] = False,
+    show: ShowOption = False,
 ) -> None:
     """Train a model; run again with the same recipe, go on where it stopped.
 
@@ -51,13 +45,8 @@ def train(
 
     if hosts is not None and host is not None:
         training.join_hosts(hosts, host)
-    try:
+    with going_on_later():
         result = training.train(chosen)
-    except KeyboardInterrupt:
-        complain("Stopped. The same command goes on after the last whole epoch.")
-        raise typer.Exit(INTERRUPTED) from None
-    if not result.finished:
-        complain("Not finished. The same command goes on.")
-        raise typer.Exit(UNFINISHED)
+    need_finished(result.finished)
     if not host:
         print(f"Model: {result.folder / 'model.keras'}")

@@ -14,6 +14,7 @@ from keras_ehrnet.metadata.records import Metadata
 from keras_ehrnet.support.errors import MetadataError, ModelError, reads
 from keras_ehrnet.support.files import sha256
 from keras_ehrnet.support.limits import check_size
+from keras_ehrnet.support.messages import named
 
 FILE_NAME = "metadata.json"
 KERAS_FILE_NAME = "keras_ehrnet.json"
@@ -43,11 +44,11 @@ def read(model: str | os.PathLike | bytes) -> Metadata | None:
     try:
         with _archive(model) as archive:
             entry = archive.getinfo(_member(archive))
-            check_size(entry.file_size, _named(model), MetadataError, "The text of a model's metadata")
+            check_size(entry.file_size, named(model), MetadataError, "The text of a model's metadata")
             text = archive.read(entry)
     except (zipfile.BadZipFile, KeyError):
         return None
-    return Metadata.from_json(text, _named(model))
+    return Metadata.from_json(text, named(model))
 
 
 @reads(ModelError)
@@ -84,7 +85,7 @@ def verified(model: str | os.PathLike | bytes) -> Metadata | None:
         with io.BytesIO(model) if isinstance(model, bytes) else Path(model).open("rb") as file:
             # Where the archive begins is only what it says: no more is read than there is.
             pieces = iter(lambda: file.read(max(0, min(1 << 20, end - file.tell()))), b"")
-            need_seal(pieces, text, about, _named(model))
+            need_seal(pieces, text, about, named(model))
     return about
 
 
@@ -127,10 +128,6 @@ def append(model: bytes, metadata: Metadata) -> bytes:
 
 def _archive(model: str | os.PathLike | bytes) -> zipfile.ZipFile:
     return zipfile.ZipFile(io.BytesIO(model) if isinstance(model, bytes) else Path(model))
-
-
-def _named(model: str | os.PathLike | bytes) -> str:
-    return f"{len(model)} bytes" if isinstance(model, bytes) else str(model)
 
 
 def _member(archive: zipfile.ZipFile) -> str:

@@ -80,6 +80,7 @@ def predict_with_ray(
             raise KerasEhrnetError(f"{name} is a whole number, 1 or more. Received: {name}={number!r}")
     folder = Path(output)
     done = _done(folder)
+    earlier = set(_parts(folder))
     paths = [path for path in _paths(Path(source)) if path not in done]
     if not paths:
         return ManyReport(0, len(done), 0, 0, folder)
@@ -96,9 +97,7 @@ def predict_with_ray(
     )
     # Written while others are looked at: workers may hold all processors to the end.
     found.write_parquet(str(folder.absolute()), mode="append", ray_remote_args={"num_cpus": 0})
-    rows = [
-        row for file in _parts(folder) for row in _read(file, ["path", "error", "scores"]) if row["path"] not in done
-    ]
+    rows = [row for file in _parts(folder) if file not in earlier for row in _read(file, ["error", "scores"])]
     failed = sum(row["error"] is not None for row in rows)
     return ManyReport(len(rows), len(done), failed, sum(len(row["scores"]) for row in rows), folder)
 

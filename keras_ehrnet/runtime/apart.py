@@ -21,9 +21,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from keras_ehrnet.runtime.engine import LocalEngine, TensorInfo, named, not_runnable
+from keras_ehrnet.runtime.engine import LocalEngine, TensorInfo, not_runnable
 from keras_ehrnet.support.errors import ModelError
 from keras_ehrnet.support.limits import check_size
+from keras_ehrnet.support.messages import named
 
 _SECONDS = 120
 """How long opening, or one call, may take."""

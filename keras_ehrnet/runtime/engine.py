@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from keras_ehrnet.support.errors import ModelError, reason
+from keras_ehrnet.support.messages import named
 from keras_ehrnet.support.terminal import silenced
 
 _MOST_THREADS = 4  # more make small networks slower
@@ -99,11 +100,6 @@ class LocalEngine:
         self.interpreter.invoke()
         details = self.interpreter.get_output_details()
         return {detail["name"]: self.interpreter.get_tensor(detail["index"]) for detail in details}
-
-
-def named(model: str | os.PathLike | bytes) -> str:
-    """A model in words."""
-    return f"{len(model)} bytes" if isinstance(model, bytes) else str(model)
 
 
 def not_runnable(problem: str, source: str) -> ModelError:

@@ -16,10 +16,11 @@ import numpy as np
 from keras_ehrnet import metadata
 from keras_ehrnet.metadata import Metadata
 from keras_ehrnet.runtime.apart import ApartEngine
-from keras_ehrnet.runtime.engine import Engine, LocalEngine, TensorInfo, named
+from keras_ehrnet.runtime.engine import Engine, LocalEngine, TensorInfo
 from keras_ehrnet.runtime.network import in_batches, need_agreement
 from keras_ehrnet.support.errors import ModelError
 from keras_ehrnet.support.files import sha256
+from keras_ehrnet.support.messages import named
 
 PACKAGES = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter", "tensorflow.lite.python.interpreter")
 """Modules that have an interpreter, the best first."""

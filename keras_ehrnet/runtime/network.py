@@ -72,7 +72,8 @@ def in_batches(
     results, count = [], count or max(len(images), 1)
     for first in range(0, len(images), count):
         batch = images[first : first + count]
-        filled = np.concatenate([batch, np.zeros((count - len(batch), *batch.shape[1:]), batch.dtype)])
+        missing = [(0, count - len(batch))] + [(0, 0)] * (batch.ndim - 1)
+        filled = np.pad(batch, missing) if len(batch) < count else batch
         results.append({name: np.asarray(values)[: len(batch)] for name, values in run(filled).items()})
     return {name: np.concatenate([result[name] for result in results]) for name in results[0]}
 

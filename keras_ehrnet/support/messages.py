@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable
@@ -23,6 +24,17 @@ _OTHERS = ("supervision", "fiftyone", "pandas")
 
 class MissingPackageError(ImportError):
     """A part of this package needs another one, which is not installed."""
+
+
+def named(source: str | os.PathLike | bytes) -> str:
+    """A file, or the content of one, in words.
+
+    Example:
+        >>> from keras_ehrnet.support.messages import named
+        >>> named("rt.tflite"), named(b"1234")
+        ('rt.tflite', '4 bytes')
+    """
+    return f"{len(source)} bytes" if isinstance(source, bytes) else str(source)
 
 
 def missing_package(error: ModuleNotFoundError, what: str) -> ImportError:
