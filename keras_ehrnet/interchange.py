@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from keras_ehrnet.skeletons import Skeleton
-from keras_ehrnet.support.messages import missing_package
+from keras_ehrnet.support.messages import needing
 
 
 class People(Protocol):
@@ -48,10 +48,8 @@ _KEYPOINTS, _SCORE, _IDS = "keypoints", "score", "tracker_id"
 
 
 def _library(name: str, what: str) -> Any:
-    try:
+    with needing(what):
         return import_module(name)
-    except ModuleNotFoundError as error:
-        raise missing_package(error, what) from error
 
 
 def to_key_points(poses: People) -> Any:

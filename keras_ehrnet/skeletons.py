@@ -53,10 +53,11 @@ class Skeleton:
 
     def __post_init__(self) -> None:
         for field, pairs in (("limbs", self.limbs), ("flip_pairs", self.flip_pairs or ())):
-            if not all(len(pair) == 2 and all(0 <= joint < self.num_joints for joint in pair) for pair in pairs):
+            in_range = all(len(pair) == 2 and all(0 <= joint < self.num_joints for joint in pair) for pair in pairs)
+            if not in_range or any(first == second for first, second in pairs):
                 raise ValueError(
-                    f"{field} of skeleton {self.name!r} must be pairs of its joints, 0 to {self.num_joints - 1}. "
-                    f"Received: {pairs}"
+                    f"{field} of skeleton {self.name!r} must be pairs of its joints, 0 to {self.num_joints - 1}, "
+                    f"each of two different ones. Received: {pairs}"
                 )
         if self.sigmas is not None and (len(self.sigmas) != self.num_joints or not all(s > 0 for s in self.sigmas)):
             raise ValueError(
@@ -192,7 +193,7 @@ _OTHER_SIDE = {"left": "right", "right": "left"}
 def _words(joint_name: str) -> list[str]:
     """`LeftEye`, `left-eye` and `left eye` as `["left", "eye"]`."""
     apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", joint_name)
-    return [word for word in re.split(r"[\s_\-./]+", apart.lower()) if word]
+    return [word for word in re.split(r"[\W_]+", apart.lower()) if word]
 
 
 def _side(joint_name: str) -> tuple[str, str] | None:

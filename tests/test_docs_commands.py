@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -18,6 +19,7 @@ from typer.testing import CliRunner
 
 import keras_ehrnet as ke
 from keras_ehrnet.cli import app
+from keras_ehrnet.data.categories import keypoint_categories
 from keras_ehrnet.data.mpii import MPII_FILE_ORDER
 from keras_ehrnet.images import read_image, write_image
 from keras_ehrnet.skeletons import LSP_14, Skeleton
@@ -99,6 +101,14 @@ def test_commands_shown_do_their_work(request, workplace, tmp_path, monkeypatch,
     monkeypatch.chdir(tmp_path / "here")
     result = CliRunner().invoke(app, [*shlex.split(command), *(reason(SHORTER, command) or ())])
     assert result.exit_code == 0, (result.output, result.exception)
+
+
+def test_category_shown_is_read():
+    page = (PHOTO.parents[1] / "guides/own-keypoints.md").read_text()
+    categories = [json.loads(block) for block in re.findall(r"```json\n(.*?)```", page, re.DOTALL)]
+    _, skeleton = keypoint_categories(categories, "own-keypoints.md", None)
+    assert skeleton.limbs == ((0, 1), (0, 2)) and skeleton.flip_permutation == (0, 2, 1, 4, 3)
+    assert replace(skeleton, flip_pairs=None).flip_permutation == skeleton.flip_permutation
 
 
 def test_each_reason_is_needed():

@@ -14,6 +14,7 @@ import pytest
 import keras_ehrnet as ke
 from keras_ehrnet import metadata
 from keras_ehrnet.skeletons import Skeleton
+from keras_ehrnet.support.messages import MissingPackageError
 
 JOINTS = ("nose", "L_ear", "R_ear", "L_paw", "R_paw")
 LIMBS = ((0, 1), (0, 2), (1, 3), (2, 4))
@@ -88,6 +89,9 @@ def trained(tmp_path_factory):
 def test_points_are_learned_and_the_score_rises(trained):
     folder, told = trained
     assert "6 of 60 images are set aside for validation" in told
+    assert "5 keypoints of 'dog': nose, L_ear, R_ear, L_paw, R_paw; " in told
+    assert "; left and right by their names: L_ear - R_ear, L_paw - R_paw; " in told
+    assert "4 limbs; constants of OKS: 0.08 for all, as none are given" in told
     rows = (folder / "runs/dog/log.csv").read_text().splitlines()
     columns = rows[0].split(",")
     first, last = (dict(zip(columns, rows[number].split(","), strict=True)) for number in (4, 8))
@@ -129,13 +133,115 @@ def test_a_side_without_the_other_is_refused_before_the_first_step(tmp_path):
     assert not (tmp_path / "runs/dog/log.csv").exists()
 
 
-def test_mirror_pairs_and_constants_in_the_file_count(tmp_path):
+FROM_ONE = [[1, 2], [1, 3]]
+
+
+@pytest.mark.parametrize(
+    "described",
+    [
+        {"flip_pairs": [["b", "c"], [3, 4]]},
+        {"flip_pairs": [[1, 2], [3, 4]]},
+        {"flip_pairs": [[2, 3], [4, 5]]},  # 5 tells that they count from 1, also beside limbs that do not.
+        {"flip_pairs": [[2, 3], [4, 5]], "skeleton": FROM_ONE},
+        {"flip_pairs": [[2, 3], ["d", "e"]], "skeleton": FROM_ONE},
+        {"flip_pairs": [["c", "b"], ["d", "e"]], "skeleton": [["a", "b"], ["a", "c"]]},
+        # As in MMPose: the names tell that pairs count from 0 where limbs count from 1.
+        {"flip_pairs": [[1, 2], [3, 4]], "skeleton": FROM_ONE, "keypoints": JOINTS},
+    ],
+)
+def test_mirror_pairs_and_constants_in_the_file_count(tmp_path, described):
     sigmas = [0.05] * 5
-    path = write_dogs(tmp_path, 2, keypoints=list("abcde"), flip_pairs=[["b", "c"], [3, 4]], sigmas=sigmas)
+    path = write_dogs(tmp_path, 2, **{"keypoints": list("abcde"), "sigmas": sigmas, **described})
     from keras_ehrnet.data import read_coco
 
     skeleton = read_coco(path).skeleton
     assert skeleton.flip_permutation == (0, 2, 1, 4, 3) and skeleton.sigmas == tuple(sigmas)
+    assert skeleton.limbs[:2] == ((0, 1), (0, 2))
+
+
+def test_pairs_that_names_do_not_tell_are_counted_as_limbs_are(tmp_path):
+    from keras_ehrnet.data import read_coco
+
+    described = {"keypoints": list("abcdef"), "skeleton": FROM_ONE, "flip_pairs": [[2, 3], [4, 5]]}
+    path = write_dogs(tmp_path, 2, **described)
+    for entries in (content := json.loads(path.read_text()))["annotations"]:
+        entries["keypoints"] += [1, 1, 2]
+    path.write_text(json.dumps(content))
+    assert read_coco(path).skeleton.flip_permutation == (0, 2, 1, 4, 3, 5)
+
+
+@pytest.mark.parametrize(
+    ("described", "told"),
+    [
+        ({"flip_pairs": [[1, 1]]}, "each of two different ones"),
+        ({"flip_pairs": [[0, 5]]}, "must have joints 1 to 5 .* in 'flip_pairs'"),
+        ({"flip_pairs": "left"}, "must have pairs of joints, by number or name, in 'flip_pairs'"),
+        ({"flip_pairs": [["nose", "tail"]]}, "no joint of that name"),
+        ({"skeleton": [[2, 2]]}, "each of two different ones"),
+        ({"sigmas": 0.1}, "must have a number for each joint in 'sigmas'"),
+        ({"sigmas": ["a"] * 5}, "must have a number for each joint in 'sigmas'"),
+    ],
+)
+def test_what_a_category_cannot_say(tmp_path, described, told):
+    from keras_ehrnet.data import read_coco
+
+    path = write_dogs(tmp_path, 1, **described)
+    with pytest.raises(ValueError, match=rf"category 0(: | ).*{told}.*Received: "):
+        read_coco(path)
+
+
+@pytest.mark.parametrize(
+    ("described", "changes", "told"),
+    [
+        ({"keypoints": list("abcde")}, {}, "a, b, c, d, e; none changes places in a mirror, by their names; 4 limbs;"),
+        ({"flip_pairs": [["nose", "L_paw"]]}, {}, "left and right as told: nose - L_paw; 4 limbs;"),
+        ({"keypoints": ["a", "b", "c", "left", "e"]}, {"augmentation_changes": {"flip": 0.0}}, "left, e; 4 limbs;"),
+        ({"sigmas": [0.1] * 5}, {}, "constants of OKS: given"),
+    ],
+)
+def test_what_is_understood_of_keypoints_is_told(tmp_path, described, changes, told):
+    from keras_ehrnet.training import recipe as recipes
+    from keras_ehrnet.training.checks import check_keypoints
+
+    said = []
+    data = {"annotations": str(write_dogs(tmp_path, 1, **described)), "images": str(tmp_path / "images")}
+    check_keypoints(recipes.with_changes("h-4", {**data, **changes}), said.append)
+    assert len(said) == 1 and told in said[0]
+
+
+def test_known_keypoints_are_not_told():
+    from keras_ehrnet.training import recipe as recipes
+    from keras_ehrnet.training.checks import check_keypoints
+
+    said = []
+    check_keypoints(recipes.read("synthetic-smoke"), said.append)
+    assert not said
+
+
+def test_a_log_for_tensorboard_needs_it(tmp_path, monkeypatch):
+    path = write_dogs(tmp_path, 2)
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    data = {"annotations": str(path), "images": str(tmp_path / "images"), "folder": str(tmp_path / "run")}
+    with pytest.raises(MissingPackageError, match=r"output.tensorboard needs tensorboard.*keras-ehrnet\[tensorboard\]"):
+        ke.train("h-4", tensorboard=True, **data)
+    assert not (tmp_path / "run").exists()
+
+
+def test_of_equal_scores_the_later_is_kept_and_waiting_goes_on(tmp_path):
+    from keras_ehrnet.training.best import Best
+
+    def make(done: int) -> Best:
+        return Best(tmp_path / "best.keras", tmp_path / "log.csv", done, 3, lambda path: path.write_bytes(b"model"))
+
+    rows, best = ["epoch,loss,ap"], make(0)
+    for epoch, score in enumerate((0.0, 0.0, 0.5, 0.5, 0.4)):
+        best.consider(epoch, {"ap": score})
+        rows.append(f"{epoch},1.0,{score}")
+    (tmp_path / "log.csv").write_text("\n".join(rows))
+    for one in (best, make(5)):
+        assert (one.epoch, one.score, one.is_over) == (4, 0.5, False)
+        one.consider(5, {"ap": 0.1})
+        assert one.is_over
 
 
 def test_one_category_of_several(tmp_path):

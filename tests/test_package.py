@@ -34,6 +34,27 @@ def test_layers_below_the_models_need_no_framework(module):
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
 
 
+CALLS = {
+    "keras_ehrnet.EfficientHRNet": "ke.EfficientHRNet(0)",
+    "tflite": "ke.export.tflite('model.keras', 'model.tflite')",
+    "A network of Keras": "ke.PosePredictor.load('h-4')",
+    "keras_ehrnet.search": "ke.search('synthetic')",
+    "keras_ehrnet.training.train": "ke.train('h-4')",
+    "keras_ehrnet.losses": "ke.losses",
+}
+
+
+def test_what_the_smaller_installation_lacks_is_named():
+    """In a process from which Keras is hidden."""
+    code = ["import sys", "for name in ('keras', 'tensorflow', 'jax'): sys.modules[name] = None"]
+    code += ["import keras_ehrnet as ke"]
+    for call in CALLS.values():
+        code += [f"try: {call}", "except ImportError as error: print(error)"]
+    done = subprocess.run([sys.executable, "-c", "\n".join(code)], capture_output=True, text=True, check=True)
+    missing = "keras, which is not installed: run  pip install 'keras-ehrnet[tensorflow]'"
+    assert done.stdout.splitlines() == [f"{name} needs {missing}" for name in CALLS]
+
+
 def test_public_names_exist():
     for name in ke.__all__:
         assert getattr(ke, name) is not None

@@ -1,7 +1,8 @@
-"""How much weights of other joints help: a short training of own keypoints, from the package's and from nothing.
+"""How much weights of other joints help: a short training of own keypoints, from known weights and from nothing.
 
-The first pictures of a COCO data set, five of whose joints get names that nobody knows, are learned twice by the recipe
-`own-keypoints`; both are scored on other pictures.
+The first pictures of a COCO data set, five of whose joints get names that nobody knows, are learned by the recipe
+`own-keypoints` from the package's weights, from those of EfficientPose's authors (MPII; downloaded, or in
+KERAS_EHRNET_HOME) and from nothing; all are scored on other pictures.
 
 python training/own_keypoints.py coco/annotations.json coco/images --scored-annotations val.json --scored-images val
 """
@@ -24,7 +25,11 @@ NAMES = {
     "left_ear": "left_lobe",
     "right_ear": "right_lobe",
 }
-STARTS = {"efficientpose-rt-coco": {}, "nothing": {"weights": None, "transfer": "whole"}}
+STARTS = {
+    "efficientpose-rt-coco": {},
+    "efficientpose-rt": {"weights": "efficientpose-rt"},
+    "nothing": {"weights": None, "transfer": "whole"},
+}
 
 
 def main(
@@ -35,7 +40,7 @@ def main(
     pictures: Annotated[int, typer.Option(min=2, help="How many pictures to learn from.")] = 100,
     epochs: Annotated[int, typer.Option(min=1)] = 2,
     batch_size: Annotated[int, typer.Option(min=1)] = 8,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of both trainings.")] = Path(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the trainings.")] = Path(
         "runs/own_keypoints"
     ),
 ) -> None:

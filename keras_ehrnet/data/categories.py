@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from keras_ehrnet.data._checks import identity, load_json, need
 from keras_ehrnet.skeletons import SKELETONS, Skeleton
 from keras_ehrnet.support.errors import AnnotationError, reads
 from keras_ehrnet.support.messages import cut
 
+Pairs: TypeAlias = list[tuple[int | str, int | str]]
+
 
 @reads(AnnotationError)
 def category_skeleton(annotations: str | os.PathLike, category: int | str | None = None) -> Skeleton:
     """The skeleton that the category of a COCO file describes, without a look at its people.
 
-    `keypoints` are the joints' names, `skeleton` the limbs (counted from 1 or from 0). No part of COCO's format, but
-    read: `flip_pairs`, which change places in a mirror, and `sigmas`, the joints' constants of OKS.
+    `keypoints` are the joints' names, `skeleton` the limbs. No part of COCO's format, but read: `flip_pairs`, which
+    change places in a mirror, and `sigmas`, the joints' constants of OKS. Joints are given by name or by number,
+    counted from 1, or from 0 where `skeleton` has a joint 0; `flip_pairs` are counted alike, or as the names demand.
 
     Args:
         annotations: path of the JSON file.
@@ -79,39 +83,75 @@ def _chosen_category(categories: dict[int | str, dict], name: str, chosen: int |
 
 def _own_skeleton(named: Skeleton, category: dict, where: str) -> Skeleton:
     """What a category tells of its joints besides their names."""
-    limbs = _limbs(category.get("skeleton") or [], named.num_joints, where)
-    pairs = category.get("flip_pairs")
+    limbs = _pairs(category.get("skeleton") or [], "skeleton", where)
+    mirrored = None if category.get("flip_pairs") is None else _pairs(category["flip_pairs"], "flip_pairs", where)
+    # COCO counts from 1; only who counts from 0 has a joint 0.
+    first = 0 if 0 in _numbers(limbs) else 1
+    sigmas = category.get("sigmas")
+    if sigmas is not None and not (isinstance(sigmas, list) and all(isinstance(one, (int, float)) for one in sigmas)):
+        raise AnnotationError(f"{where} must have a number for each joint in 'sigmas'. Received: {cut(sigmas)}")
     try:
         return replace(
             named,
-            limbs=limbs,
-            sigmas=None if category.get("sigmas") is None else tuple(map(float, category["sigmas"])),
-            flip_pairs=None if pairs is None else tuple(_named_pair(pair, named) for pair in pairs),
+            limbs=_counted(limbs, first, "skeleton", named, where),
+            sigmas=None if sigmas is None else tuple(map(float, sigmas)),
+            flip_pairs=None if mirrored is None else _mirrored(mirrored, first, named, where),
         )
-    except (TypeError, ValueError) as error:
+    except AnnotationError:
+        raise
+    except ValueError as error:
         raise AnnotationError(f"{where}: {error}") from error
 
 
-def _named_pair(pair: Any, skeleton: Skeleton) -> tuple[int, int]:
-    """A mirror pair, by names or by numbers from 0."""
-    if not isinstance(pair, (list, tuple)) or len(pair) != 2:
-        raise ValueError(f"'flip_pairs' must hold pairs of joints, by name or by number from 0. Received: {pair!r}")
-    first, second = (skeleton.index(joint) if isinstance(joint, str) else joint for joint in pair)
-    return first, second
+def _mirrored(pairs: Pairs, first: int, named: Skeleton, where: str) -> tuple[tuple[int, int], ...]:
+    """Mirror pairs, counted as limbs are, unless only the other way makes sense, by their range or the joints' names.
+
+    MMPose counts them from 0 also where its limbs, as COCO's, are counted from 1.
+    """
+    numbers = _numbers(pairs)
+    if 0 in numbers or named.num_joints in numbers:
+        first = 0 if 0 in numbers else 1
+        return _counted(pairs, first, "flip_pairs", named, where)
+    as_limbs, otherwise = (_counted(pairs, start, "flip_pairs", named, where) for start in (first, 1 - first))
+    return otherwise if _contradict(as_limbs, named) and not _contradict(otherwise, named) else as_limbs
 
 
-def _limbs(pairs: Any, num_joints: int, where: str) -> tuple[tuple[int, int], ...]:
+def _contradict(pairs: Iterable[tuple[int, int]], named: Skeleton) -> bool:
+    """Whether joints are paired of whose names at least one tells another counterpart."""
+    try:
+        by_name = named.flip_permutation
+    except ValueError:  # The names alone do not tell.
+        return False
+    paired = (((first, second), by_name[first], by_name[second]) for first, second in pairs)
+    return any(pair != (back, other) and pair != (other, back) for pair, other, back in paired)
+
+
+def _pairs(pairs: Any, field: str, where: str) -> Pairs:
+    """Pairs of joints, by name or by number, as they stand in the file."""
     if not isinstance(pairs, (list, tuple)) or not all(_is_pair(pair) for pair in pairs):
-        raise AnnotationError(f"{where} must have pairs of joint numbers in 'skeleton'. Received: {cut(pairs)}")
-    joints = [joint for pair in pairs for joint in pair]
-    first = min(1, min(joints, default=1))  # COCO counts from 1; only who counts from 0 has a joint 0.
-    if first < 0 or max(joints, default=1) >= num_joints + first:
         raise AnnotationError(
-            f"{where} must have joints 1 to {num_joints} (or, counted from 0, 0 to {num_joints - 1}) in 'skeleton'. "
-            f"Received: {cut(pairs)}"
+            f"{where} must have pairs of joints, by number or name, in {field!r}. Received: {cut(pairs)}"
         )
-    return tuple((int(start) - first, int(end) - first) for start, end in pairs)
+    return [tuple(pair) for pair in pairs]
+
+
+def _numbers(pairs: Pairs) -> set[int]:
+    return {joint for pair in pairs for joint in pair if isinstance(joint, int)}
+
+
+def _counted(pairs: Pairs, first: int, field: str, named: Skeleton, where: str) -> tuple[tuple[int, int], ...]:
+    """Pairs by number from 0, of those that count from `first`."""
+    if any(not first <= number < named.num_joints + first for number in _numbers(pairs)):
+        raise AnnotationError(
+            f"{where} must have joints 1 to {named.num_joints} (or, counted from 0, 0 to {named.num_joints - 1}) in "
+            f"{field!r}. Received: {cut([*map(list, pairs)])}"
+        )
+
+    def index(joint: int | str) -> int:
+        return joint - first if isinstance(joint, int) else named.index(joint)
+
+    return tuple((index(start), index(end)) for start, end in pairs)
 
 
 def _is_pair(pair: Any) -> bool:
-    return isinstance(pair, (list, tuple)) and len(pair) == 2 and all(type(joint) is int for joint in pair)
+    return isinstance(pair, (list, tuple)) and len(pair) == 2 and all(type(joint) in (int, str) for joint in pair)

@@ -11,7 +11,7 @@ from keras_ehrnet.data._checks import need
 from keras_ehrnet.data.annotations import Person, Sample
 from keras_ehrnet.support.errors import AnnotationError
 from keras_ehrnet.support.limits import check_size
-from keras_ehrnet.support.messages import cut
+from keras_ehrnet.support.messages import cut, needing
 
 _FURTHEST, _LARGEST_SIDE = 2, 16384
 
@@ -89,6 +89,7 @@ def _is_polygon(polygon: Any) -> bool:
     return all(isinstance(value, (int, float)) and np.isfinite(value) for value in polygon)
 
 
+@needing("A mask of polygons")
 def _decoded(segmentation: list | dict, width: int, height: int) -> np.ndarray:
     """The region of a segmentation that `check_segmentation` has passed, as a bool array of shape `(H, W)`."""
     if isinstance(segmentation, dict):

@@ -25,7 +25,7 @@ from keras_ehrnet.images import ArchiveMember, ImageError
 from keras_ehrnet.skeletons import SKELETONS, Skeleton
 from keras_ehrnet.support.errors import RecordError, reading, reads
 from keras_ehrnet.support.files import replacing, write_file
-from keras_ehrnet.support.messages import cut, is_whole
+from keras_ehrnet.support.messages import cut, is_whole, needing
 from keras_ehrnet.support.terminal import progress_bar
 
 INDEX = "index.json"
@@ -73,6 +73,7 @@ class RecordImage(ArchiveMember):
         return f"{self.archive}, {self.name}"
 
 
+@needing("write_tfrecords")
 def write_tfrecords(
     dataset: Dataset, folder: str | os.PathLike, *, records_per_shard: int = 1000, progress: bool = True
 ) -> Path:

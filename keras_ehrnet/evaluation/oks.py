@@ -14,7 +14,7 @@ import numpy as np
 
 from keras_ehrnet.data._checks import Ids, identity, need_unique, numbers
 from keras_ehrnet.data.coco import CocoContent, check_coco
-from keras_ehrnet.support.messages import cut
+from keras_ehrnet.support.messages import cut, needing
 
 MAX_DETECTIONS = 20
 """COCO scores the best 20 persons of each image."""
@@ -181,6 +181,7 @@ def _checked_results(results: Sequence[dict], content: CocoContent, known: Ids) 
     ]
 
 
+@needing("COCO's score")
 def _stats(results: list[dict], content: CocoContent, image_ids: list[Any], sigmas: np.ndarray) -> np.ndarray:
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval

@@ -19,7 +19,7 @@ from keras_ehrnet.evaluation.pck import PckScores, pck, pckh, torso_lengths
 from keras_ehrnet.poses import Poses
 from keras_ehrnet.skeletons import DEFAULT_SIGMA, LSP_14, MPII_16, Skeleton
 from keras_ehrnet.support.files import write_file
-from keras_ehrnet.support.messages import cut, suggestion, suggests_keywords
+from keras_ehrnet.support.messages import cut, needing, suggestion, suggests_keywords
 
 if TYPE_CHECKING:
     from keras_ehrnet.prediction import PosePredictor
@@ -341,6 +341,7 @@ def _aligned(records: dict[Any, list[Record]], dataset: Dataset, shared: _Shared
     return np.array(rows).reshape(-1, len(shared.origins), 2)
 
 
+@needing("PCK of people found in whole images")
 def _matched(records: dict[Any, list[Record]], dataset: Dataset, shared: _Shared, lengths: np.ndarray) -> np.ndarray:
     """The same of people who were found in whole images: each for the annotated person that is nearest as a whole."""
     from scipy.optimize import linear_sum_assignment

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from keras_ehrnet.images import list_images
 from keras_ehrnet.poses import Poses
 from keras_ehrnet.support.errors import ImageError, KerasEhrnetError
-from keras_ehrnet.support.messages import is_whole, warn
+from keras_ehrnet.support.messages import is_whole, needing, warn
 
 if TYPE_CHECKING:
     import pyarrow
@@ -45,6 +45,7 @@ class ManyReport:
     output: Path
 
 
+@needing("predict_with_ray")
 def predict_with_ray(
     predictor: PosePredictor, source: str | Path, output: str | Path, *, workers: int = 2, part: int = PART
 ) -> ManyReport:

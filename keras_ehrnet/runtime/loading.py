@@ -14,7 +14,7 @@ from keras_ehrnet.models.variants import VARIANTS, variant
 from keras_ehrnet.runtime.litert import TFLiteNetwork
 from keras_ehrnet.runtime.network import Network
 from keras_ehrnet.skeletons import SKELETONS, Skeleton
-from keras_ehrnet.support.messages import is_whole, suggestion, suggests_keywords
+from keras_ehrnet.support.messages import is_whole, needing, suggestion, suggests_keywords
 from keras_ehrnet.weights import registry
 from keras_ehrnet.weights.formats import WeightsSource
 from keras_ehrnet.weights.saving import read_keras
@@ -74,6 +74,7 @@ def load(
     return load_keras(source, weights, skeleton, input_size)
 
 
+@needing("A network of Keras")
 def load_keras(
     source: str | Path | keras.Model,
     weights: WeightsSource | None = None,

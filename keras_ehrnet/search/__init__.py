@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from keras_ehrnet.support.lazy import public_names
+from keras_ehrnet.support.messages import needing
 
 if TYPE_CHECKING:
     from keras_ehrnet.search.cost import Cost as Cost
@@ -40,7 +41,8 @@ class _Search(ModuleType):
     """This module: it is called, as `keras_ehrnet.search("synthetic")`, like the function that it is named for."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Found:
-        from keras_ehrnet.search.run import search
+        with needing("keras_ehrnet.search"):
+            from keras_ehrnet.search.run import search
 
         return search(*args, **kwargs)
 

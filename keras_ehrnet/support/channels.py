@@ -6,6 +6,8 @@ from collections.abc import Callable
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
+from keras_ehrnet.support.messages import needing
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -18,7 +20,8 @@ def channels_last(function: Callable[P, T]) -> Callable[P, T]:
 
     @wraps(function)
     def called(*args: P.args, **kwargs: P.kwargs) -> T:
-        import keras
+        with needing(function.__name__):
+            import keras
 
         before = keras.config.image_data_format()
         keras.config.set_image_data_format("channels_last")

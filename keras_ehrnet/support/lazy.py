@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
-from keras_ehrnet.support.messages import missing_package
+from keras_ehrnet.support.messages import needing
 
 
 def public_names(
@@ -34,10 +34,8 @@ def public_names(
         if name not in places:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         module_name, attribute = places[name]
-        try:
+        with needing(f"{package}.{name}"):
             module = import_module(module_name)
-        except ModuleNotFoundError as error:
-            raise missing_package(error, f"{package}.{name}") from error
         namespace[name] = module if attribute is None else getattr(module, attribute)
         return namespace[name]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import wraps
 from inspect import signature
@@ -15,7 +16,12 @@ from typing import ParamSpec, TypeGuard, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_EXTRAS = {"onnx": "onnx", "onnxruntime": "onnx", "torch": "torch", "jax": "jax", "ray": "ray", "pyarrow": "ray"}
+_EXTRAS = {
+    **dict.fromkeys(("onnx", "onnxruntime"), "onnx"),
+    **dict.fromkeys(("ray", "pyarrow"), "ray"),
+    **dict.fromkeys(("fastapi", "uvicorn"), "serve"),
+    **{name: name for name in ("torch", "jax", "tensorboard")},
+}
 """Packages by the extra that installs them; everything else that may be missing is for building, with TensorFlow."""
 
 _OTHERS = ("supervision", "fiftyone", "pandas")
@@ -57,6 +63,29 @@ def missing_package(error: ModuleNotFoundError, what: str) -> ImportError:
         return error
     source = package if package in _OTHERS else f"'keras-ehrnet[{_EXTRAS.get(package, 'tensorflow')}]'"
     return MissingPackageError(f"{what} needs {package}, which is not installed: run  pip install {source}")
+
+
+@contextmanager
+def needing(what: str) -> Iterator[None]:
+    """Within it, or within a function that it decorates, an import that fails says what to install.
+
+    Args:
+        what: str. What needs the package.
+
+    Raises:
+        MissingPackageError: for packages other than this one.
+
+    Example:
+        >>> from keras_ehrnet.support.messages import needing
+        >>> with needing("This table"):
+        ...     raise ModuleNotFoundError(name="pandas")
+        Traceback (most recent call last):
+        keras_ehrnet.support.messages.MissingPackageError: ...
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise missing_package(error, what) from error
 
 
 def warn(message: str) -> None:

@@ -14,7 +14,8 @@ from keras_ehrnet.weights.saving import read_keras
 class Best:
     """Keeps the model of the best evaluation in a file.
 
-    A score is the first figure of an evaluation, such as `ap`; more is better.
+    A score is the first figure of an evaluation, such as `ap`; more is better, and of equal ones the later has learned
+    longer: networks that find nobody yet are all at 0.
 
     Args:
         path: `.keras` file for the best model.
@@ -40,11 +41,11 @@ class Best:
                 self._note(int(row["epoch"]), float(row[self.name]))
 
     def _note(self, epoch: int, score: float) -> bool:
-        better = score > self.score
-        self._waited = 0 if better else self._waited + 1
-        if better:
+        self._waited = 0 if score > self.score else self._waited + 1
+        as_good = score >= self.score
+        if as_good:
             self.epoch, self.score = epoch + 1, score
-        return better
+        return as_good
 
     def consider(self, epoch: int, figures: dict[str, float]) -> None:
         """Saves the model if this evaluation, after the epoch counted from 0, is the best so far."""

@@ -31,13 +31,14 @@ from keras_ehrnet.training import schedules
 from keras_ehrnet.training.best import Best
 from keras_ehrnet.training.callbacks import EpochEnd, Progress, StepLog, StopAtBadLoss, StopWhere, Table, take_averages
 from keras_ehrnet.training.checkpoints import Checkpoints, assign_state, empty_state
+from keras_ehrnet.training.checks import check_evaluation, check_keypoints, check_packages
 from keras_ehrnet.training.devices import Hosts, devices, distribution, precision, this_host
 from keras_ehrnet.training.examples import make_examples
 from keras_ehrnet.training.model import all_trainable, build_losses, compiled_model, unfreeze
 from keras_ehrnet.training.pictures import curve_picture, targets_picture
 from keras_ehrnet.training.recipe import Recipe, first_difference, from_dict, with_changes
 from keras_ehrnet.training.scoring import Figures, evaluator, has_evaluation
-from keras_ehrnet.training.validation import check_evaluation, check_mirroring, with_validation
+from keras_ehrnet.training.validation import with_validation
 from keras_ehrnet.training.values import read_yaml
 
 if TYPE_CHECKING:
@@ -112,12 +113,13 @@ def train(
     started, hosts, recipe = time.monotonic(), this_host(), with_changes(recipe, changes)
     console = console or Console(quiet=not hosts.is_first)
     say = partial(console.print, highlight=False, soft_wrap=True)
+    check_packages(recipe)
     checkpoints = Checkpoints(recipe.folder / "checkpoints", recipe.output.keep)
     batch_size = _batch_size_of_host(recipe, hosts)
     if hosts.is_first:
         prepare_folder(recipe, bool(checkpoints.paths()))
     first = _agreed_start(recipe, checkpoints, hosts)
-    check_mirroring(recipe)
+    check_keypoints(recipe, say)
     recipe = with_validation(recipe, say)
     check_evaluation(recipe)
 

@@ -248,7 +248,7 @@ class OutputRecipe:
         folder: str or None. Where to; None: `runs/` and the name of the recipe.
         keep: int. Checkpoints to keep, the newest.
         steps: bool. Whether to write the running mean of the loss after every step to `steps.csv`.
-        tensorboard: bool. Whether to write logs for TensorBoard.
+        tensorboard: bool. Whether to write logs for TensorBoard: `pip install 'keras-ehrnet[tensorboard]'`.
     """
 
     folder: str | None = None

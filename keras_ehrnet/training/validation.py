@@ -74,22 +74,3 @@ def _part(content: dict[str, Any], image_ids: Iterable[str]) -> dict[str, Any]:
         "images": [image for image in content["images"] if str(image["id"]) in ids],
         "annotations": [entry for entry in content["annotations"] if str(entry["image_id"]) in ids],
     }
-
-
-def check_evaluation(recipe: Recipe) -> None:
-    """What an evaluation will need, before the first step: files, images, category, joints.
-
-    Raises:
-        FileNotFoundError: if a file is missing.
-        AnnotationError, ValueError: naming what is wrong.
-    """
-    from keras_ehrnet.training.scoring import check_data, has_evaluation
-
-    if has_evaluation(recipe):
-        check_data(recipe)
-
-
-def check_mirroring(recipe: Recipe) -> None:
-    """ValueError where examples would be mirrored, but a joint has no counterpart on the other side."""
-    if not recipe.is_classifier and recipe.augmentation.flip > 0:
-        _ = recipe.skeleton.flip_permutation
