@@ -1,4 +1,4 @@
-"""Decoders inside TensorFlow Lite files give what the NumPy decoders give, and consist of plain operations."""
+"""Decoders inside TensorFlow Lite and ONNX files give what the NumPy decoders give, and consist of plain operations."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import collections
 import numpy as np
 import oracle
 import pytest
+from decoder_files import KINDS, OnnxDecoder, TfliteDecoder
 from oracle import OraclePredictor
 
 from keras_ehrnet import decode, evaluation, skeletons
@@ -17,27 +18,10 @@ from keras_ehrnet.poses import Poses
 from keras_ehrnet.skeletons import COCO_17, MPII_16
 
 tf = pytest.importorskip("tensorflow")
-interpreter = pytest.importorskip("ai_edge_litert.interpreter")
 
 WIDTH, HEIGHT, PEOPLE = 384, 256, 30  # of the network's input, for one decoder that serves most tests
 # Those with one tag per pixel: more come of mirrored images, which a decoder inside a file does not see.
 GOLDENS = ("close_tags", "crowd_30", "empty", "one_person", "three_people")
-
-
-class Decoder:
-    """A decoder's file, run by the interpreter. Takes maps (H, W, K) by name."""
-
-    def __init__(self, family, decode, maps, skeleton=COCO_17, **options):
-        shapes = {name: (1, *values.shape) for name, values in maps.items()}
-        self.file = graph.decoder_tflite(family, decode, shapes, skeleton=skeleton, **options)
-        runner = interpreter.Interpreter(model_content=self.file, num_threads=1)
-        self.runner, self.output = runner.get_signature_runner("serving_default"), decode
-
-    def __call__(self, maps):
-        result = self.runner(**{name: np.asarray(values, np.float32)[None] for name, values in maps.items()})
-        assert list(result) == [self.output]
-        assert np.isfinite(result[self.output]).all()
-        return result[self.output][0]
 
 
 def fast(maps, max_people=PEOPLE):
@@ -83,9 +67,9 @@ def maps_of(make):
     return {name: make((HEIGHT // stride, WIDTH // stride, 17)) for name, stride in shapes.items()}
 
 
-@pytest.fixture(scope="module")
-def grouping():
-    return Decoder("efficienthrnet", "poses", maps_of(np.zeros), max_people=PEOPLE)
+@pytest.fixture(scope="module", params=KINDS)
+def grouping(request):
+    return KINDS[request.param]("efficienthrnet", "poses", maps_of(np.zeros), max_people=PEOPLE)
 
 
 @pytest.mark.parametrize("pooled", [False, True])
@@ -136,11 +120,12 @@ def test_nobody(value, grouping):
     assert not grouping(maps_of(lambda shape: np.full(shape, value))).any()
 
 
-def test_more_people_than_fit():
+@pytest.mark.parametrize("kind", KINDS)
+def test_more_people_than_fit(kind):
     """The best stay; joints of people beyond the maximum gather no others."""
     size = 128, 96
     maps = drawn_maps(9, seed=3, size=size)
-    decoder = Decoder("efficienthrnet", "poses", maps, max_people=4)
+    decoder = KINDS[kind]("efficienthrnet", "poses", maps, max_people=4)
     assert_same(people_of(decoder(maps), size), fast(maps, 4))
 
 
@@ -164,7 +149,7 @@ class Recorder(oracle.OracleNetwork):
 class InGraphPredictor(OraclePredictor):
     """Finds people by the decoder in a file, from the maps that were drawn for the one in NumPy."""
 
-    decoder: Decoder
+    decoder: TfliteDecoder | OnnxDecoder
 
     def __call__(self, image, boxes=None):
         super().__call__(image, boxes)
@@ -198,7 +183,7 @@ def test_peaks(family, kernel, subpixel):
     maps = {name: rng.standard_normal(shapes[name], np.float32) for name in graph.maps_needed(family)}
     # Many equal heights: with eighths, upsampling does not round.
     maps = {name: np.round(values * 8) / 8 for name, values in maps.items()}
-    decoder = Decoder(family, "peaks", maps, max_peaks=7, threshold=0.8)
+    decoder = TfliteDecoder(family, "peaks", maps, max_peaks=7, threshold=0.8)
     table = decoder(maps)
     heatmaps = (
         maps["heatmaps"] if "heatmaps" in maps else decode.average_strides(maps["heatmaps_4"], maps["heatmaps_2"])
@@ -219,7 +204,7 @@ def test_peaks(family, kernel, subpixel):
 def test_fewer_pixels_than_peaks():
     maps = {"heatmaps": np.zeros((4, 4, 17), np.float32)}
     maps["heatmaps"][2, 1] = 0.5
-    table = Decoder("efficientpose_nas", "peaks", maps, max_peaks=30)(maps)
+    table = TfliteDecoder("efficientpose_nas", "peaks", maps, max_peaks=30)(maps)
     assert table.shape == (17, 30, 4)
     np.testing.assert_allclose(table[:, 0, 2], 0.5)
     assert not table[:, 1:].any()
@@ -232,7 +217,7 @@ def test_one_person(family, skeleton, subpixel):
     rng = np.random.default_rng(0)
     maps = {"heatmaps": np.round(rng.standard_normal((40, 56, skeleton.num_joints), np.float32), 1)}
     maps["heatmaps"][..., 3] = -0.5  # nowhere
-    table = Decoder(family, "poses", maps, skeleton)(maps)
+    table = TfliteDecoder(family, "poses", maps, skeleton)(maps)
     expected = decode.single_person(maps["heatmaps"], skeleton=skeleton, subpixel=subpixel)
     found = expected.confidence[0] > 0
     assert not table[0, ~found].any()
@@ -243,7 +228,7 @@ def test_one_person(family, skeleton, subpixel):
 def test_one_person_of_the_published_maps(reference):
     with np.load(reference / "reference/efficientpose_RT.npz") as file:
         heatmaps = next(file[name] for name in file.files if file[name].shape[1:] == (224, 224, 16))
-    decoder = Decoder("efficientpose", "poses", {"heatmaps": heatmaps[0]}, MPII_16)
+    decoder = TfliteDecoder("efficientpose", "poses", {"heatmaps": heatmaps[0]}, MPII_16)
     for maps in heatmaps:
         expected = decode.single_person(maps, skeleton=MPII_16)
         table = decoder({"heatmaps": maps})
@@ -251,11 +236,23 @@ def test_one_person_of_the_published_maps(reference):
         np.testing.assert_allclose(table[0, :, 2], expected.confidence[0], atol=1e-5)
 
 
-def test_files_need_nothing_but_built_in_operations(grouping):
+@pytest.mark.parametrize(("batch", "opset"), [(None, 13), (3, 18), (None, 21)])
+def test_onnx_files_of_several_images(batch, opset):
+    """Every image has its own people, and as many turns of the loops as it needs."""
+    size = 128, 96
+    images = [drawn_maps(count, seed=count, size=size) for count in (5, 0, 2)]
+    decoder = OnnxDecoder("efficienthrnet", "poses", images[0], max_people=6, batch=batch, opset=opset)
+    for maps, table, count in zip(images, decoder.batch(images), (5, 0, 2), strict=True):
+        assert (table[:, -1] > 0).sum() == count
+        assert_same(people_of(table, size), fast(maps, 6), pixels=0.01)
+
+
+def test_files_need_nothing_but_built_in_operations():
     """Neither custom operations nor GATHER_ND nor 64-bit numbers, which delegates for GPUs refuse."""
     schema = pytest.importorskip("tensorflow.lite.python.schema_py_generated")
     maps = {"heatmaps": np.zeros((32, 32, 17), np.float32)}
-    files = [grouping.file] + [Decoder("efficientpose", name, maps).file for name in ("peaks", "poses")]
+    files = [TfliteDecoder("efficienthrnet", "poses", maps_of(np.zeros), max_people=PEOPLE).file]
+    files += [TfliteDecoder("efficientpose", name, maps).file for name in ("peaks", "poses")]
     forbidden = {schema.BuiltinOperator.CUSTOM, schema.BuiltinOperator.GATHER_ND}
     for file in files:
         model = schema.ModelT.InitFromPackedBuf(file, 0)

@@ -1,9 +1,10 @@
-"""People told apart by their limbs inside a TensorFlow Lite file are those that the NumPy decoder finds."""
+"""People told apart by their limbs inside a TensorFlow Lite or ONNX file are those that the NumPy decoder finds."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from decoder_files import KINDS
 from stick_figures import FIGURE, SIZE, crossing, moved, render
 
 from keras_ehrnet import decode
@@ -12,24 +13,20 @@ from keras_ehrnet.poses import Poses
 from keras_ehrnet.skeletons import MPII_16
 
 pytest.importorskip("tensorflow")
-interpreter = pytest.importorskip("ai_edge_litert.interpreter")
 
 HEIGHT, WIDTH = SIZE
 PEOPLE = 8
 SHAPES = {"heatmaps_fine": (1, HEIGHT, WIDTH, 16), "pafs": (1, HEIGHT, WIDTH, 28)}
 
 
-@pytest.fixture(scope="module")
-def decoder():
-    file = graph.decoder_tflite(
-        "efficientpose", "poses", SHAPES, skeleton=MPII_16, multi_person=True, max_people=PEOPLE
-    )
-    return interpreter.Interpreter(model_content=file, num_threads=1).get_signature_runner("serving_default")
+@pytest.fixture(scope="module", params=KINDS)
+def decoder(request):
+    maps = {name: np.zeros(shape[1:]) for name, shape in SHAPES.items()}
+    return KINDS[request.param]("efficientpose", "poses", maps, MPII_16, multi_person=True, max_people=PEOPLE)
 
 
 def decoded(decoder, heatmaps, fields):
-    maps = {"heatmaps_fine": heatmaps, "pafs": fields}
-    (rows,) = decoder(**{name: values[None].astype(np.float32) for name, values in maps.items()})["poses"]
+    rows = decoder({"heatmaps_fine": heatmaps, "pafs": fields})
     assert rows.shape == (PEOPLE, 3 * 16 + 5)
     people = rows[:, -1] > 0
     assert not rows[~people].any()

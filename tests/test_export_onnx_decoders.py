@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import painted
 import pytest
+from decoder_files import OnnxDecoder
 
 import keras_ehrnet as ke
 from keras_ehrnet import decode
@@ -13,14 +14,13 @@ from keras_ehrnet.decode.exported import grouped_peaks
 from keras_ehrnet.decode.peaks import find_peaks
 from keras_ehrnet.skeletons import COCO_17
 
-onnx = pytest.importorskip("onnx")
-onnxruntime = pytest.importorskip("onnxruntime")
-from keras_ehrnet.export.onnx_decoders import Decoder  # noqa: E402
-from keras_ehrnet.export.onnx_file import OPSETS  # noqa: E402
-from keras_ehrnet.export.onnx_layers import Graph, Value  # noqa: E402
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+from keras_ehrnet.export.onnx_file import OPSETS
 
 CASES = [
     ("efficienthrnet", "peaks"),
+    ("efficienthrnet", "poses"),
     ("efficientpose", "peaks"),
     ("efficientpose", "poses"),
     ("efficientpose_nas", "peaks"),
@@ -42,24 +42,8 @@ def test_people_are_those_of_the_keras_model(tmp_path, family, kind, batch):
         assert np.abs(actual.keypoints - expected.keypoints).max() < 0.01
 
 
-def run(decoder: Decoder, maps: dict[str, np.ndarray], opset: int = 17) -> np.ndarray:
-    """A decoder alone, of maps (H, W, K)."""
-    graph = Graph(taken=set(maps))
-    values = {name: Value(name, (1, *array.shape)) for name, array in maps.items()}
-    result, shape = decoder(graph, values)
-    first = {name: array.transpose(2, 0, 1)[None] for name, array in maps.items()}
-    make = onnx.helper.make_tensor_value_info
-    inputs = [make(name, onnx.TensorProto.FLOAT, array.shape) for name, array in first.items()]
-    outputs = [make(result, onnx.TensorProto.FLOAT, [1, *shape])]
-    model = onnx.helper.make_model(
-        onnx.helper.make_graph(graph.nodes, "decoder", inputs, outputs, graph.constants),
-        opset_imports=[onnx.helper.make_opsetid("", opset)],
-        ir_version=8,
-    )
-    onnx.checker.check_model(model, full_check=True)
-    assert {node.domain for node in graph.nodes} == {""}
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    return session.run(None, first)[0][0]
+def decoded(maps: dict[str, np.ndarray], family: str, kind: str, **options) -> np.ndarray:
+    return OnnxDecoder(family, kind, maps, **options)(maps)
 
 
 def quantized(random: np.random.Generator, *shape: int) -> np.ndarray:
@@ -73,7 +57,7 @@ def quantized(random: np.random.Generator, *shape: int) -> np.ndarray:
 )
 def test_peaks_among_equals(family, kernel, subpixel, opset):
     heatmaps = quantized(np.random.default_rng(opset), 20, 28, 17)
-    table = run(Decoder(family, "peaks", max_peaks=12, threshold=0.1), {"heatmaps": heatmaps}, opset)
+    table = decoded({"heatmaps": heatmaps}, family, "peaks", opset=opset, max_peaks=12, threshold=0.1)
     expected = find_peaks(heatmaps, 12, 0.1, kernel, True)
     assert len(expected.scores) > 100
     for joint in range(17):
@@ -91,10 +75,10 @@ def test_one_person_anywhere(family):
     subpixel = {"efficientpose": "none", "efficientpose_nas": "quarter"}[family]
     heatmaps = np.random.default_rng(2).normal(0, 1, (24, 16, 17)).astype(np.float32)
     heatmaps[0, 0, 0] = heatmaps[-1, -1, 1] = heatmaps[0, -1, 2] = heatmaps[-1, 0, 3] = 9  # corners
-    (found,) = run(Decoder(family, "poses"), {"heatmaps": heatmaps})
+    (found,) = decoded({"heatmaps": heatmaps}, family, "poses")
     expected = decode.single_person(heatmaps, skeleton=COCO_17, subpixel=subpixel).keypoints[0]
     assert found[:, [1, 0, 2]] * (16, 24, 1) == pytest.approx(expected, abs=1e-4)
-    (nothing,) = run(Decoder(family, "poses"), {"heatmaps": np.zeros((8, 8, 17), np.float32)})
+    (nothing,) = decoded({"heatmaps": np.zeros((8, 8, 17), np.float32)}, family, "poses")
     assert not nothing.any()
 
 
@@ -111,7 +95,7 @@ def test_people_of_the_published_maps(reference, name, pooled):
     coarse = heatmaps.reshape(height // 2, 2, width // 2, 2, joints).mean(axis=(1, 3))
     strides = (coarse, heatmaps) if pooled else (0 * coarse, 2 * heatmaps)
     maps = dict(zip(("heatmaps_4", "heatmaps_2"), strides, strict=True)) | {"tags_4": tags}
-    table = run(Decoder("efficienthrnet", "peaks", max_peaks=30, threshold=0.1), maps)
+    table = decoded(maps, "efficienthrnet", "peaks", max_peaks=30, threshold=0.1)
     found = grouped_peaks(table, COCO_17, (2 * height, 2 * width), 30)
     expected = decode.associative(decode.average_strides(*strides), tags, protocol="fast", refine=False)
     assert len(found) == len(expected) == {"empty": 0, "one_person": 1, "three_people": 3}.get(name, len(expected))
@@ -121,12 +105,11 @@ def test_people_of_the_published_maps(reference, name, pooled):
 
 def test_mistakes_are_explained(tmp_path):
     model = painted.network("efficienthrnet")
-    for kind, message in {
-        "poses": "told apart in loops.*Received: decode='poses'",
-        "people": "no such decoder",
-    }.items():
+    for options, message in (
+        ({"decode": "people"}, "no such decoder"),
+        ({"decode": "peaks", "max_peaks": 0}, "max_peaks is a whole number, at least 1. Received: max_peaks=0"),
+        ({"decode": "poses", "max_people": 0}, "max_people is a whole number, at least 1. Received: max_people=0"),
+    ):
         with pytest.raises(ValueError, match=message):
-            ke.export.onnx(model, tmp_path / "model.onnx", kind, skeleton=painted.SKELETON)
-    with pytest.raises(ValueError, match="max_peaks is a whole number, at least 1. Received: max_peaks=0"):
-        ke.export.onnx(model, tmp_path / "model.onnx", "peaks", skeleton=painted.SKELETON, max_peaks=0)
+            ke.export.onnx(model, tmp_path / "model.onnx", skeleton=painted.SKELETON, **options)
     assert not list(tmp_path.iterdir())

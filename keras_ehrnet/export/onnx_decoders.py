@@ -1,19 +1,22 @@
 """Decoders as ONNX operators, for files that give people instead of maps: twins of those in NumPy.
 
-Everything is channels first here, for any number of images, and without loops. Maps that several people are in become
-the peaks of their joints; to tell these apart takes `keras_ehrnet.decode.exported.grouped_peaks`.
+Peaks and the one person are found channels first, for any number of images, and without loops. Several people are told
+apart in loops, those of `keras_ehrnet.decode.graph`, one image after the other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from onnx import TensorProto
 
 from keras_ehrnet.export.onnx_layers import Graph, Value
 from keras_ehrnet.families import FAMILIES
+from keras_ehrnet.skeletons import Skeleton
+from keras_ehrnet.support.messages import missing_package
 
 _NOTHING = -1e9
 """Below every height: what lies beyond the border of a map."""
@@ -21,11 +24,11 @@ _NOTHING = -1e9
 
 @dataclass(frozen=True)
 class Decoder:
-    """What is decoded inside a file.
+    """Peaks, or the one person, inside a file.
 
     Args:
         family: str. Key of `keras_ehrnet.families.FAMILIES`.
-        decode: str. `"peaks"` or `"poses"` (of one person): also the name of the output.
+        decode: str. `"peaks"` or `"poses"`: also the name of the output.
         max_peaks: int. At most so many peaks per joint; for `"peaks"`.
         threshold: float, not negative. Peaks at or below it are left out.
     """
@@ -50,11 +53,56 @@ class Decoder:
             return graph.add("Transpose", [table], perm=[0, 2, 1, 3]), (1, heatmaps.joints, 3)
         count = min(self.max_peaks, heatmaps.height * heatmaps.width)
         highest = _peaks(graph, heatmaps, FAMILIES[self.family].window, self.threshold)
-        scores, index = graph.add_pair("TopK", [highest, _integers(graph, [count])], axis=2)
+        scores, index = graph.add_several("TopK", [highest, _integers(graph, [count])], 2, axis=2)
         tag = graph.add("Sub", [scores, scores])  # none is 0
         if "tags_4" in maps:
             tag = _half_as_fine(graph, heatmaps, index, _Maps.of(graph, maps["tags_4"]))
         return _table(graph, heatmaps, index, scores, subpixel, tag), (heatmaps.joints, count, 4)
+
+
+@dataclass(frozen=True)
+class PeopleDecoder:
+    """Several people inside a file, told apart as in a TensorFlow Lite file.
+
+    Args:
+        family: str. Key of `keras_ehrnet.families.FAMILIES`.
+        skeleton: `Skeleton`. What the joints are.
+        batch: int, or None for any number of images.
+        opset: int. Version of ONNX's operators.
+        settings: mapping. `max_people`, `threshold` and `multi_person`, as of `decode.graph.decoder_function`.
+        decode: str. Name of the output.
+    """
+
+    family: str
+    skeleton: Skeleton
+    batch: int | None
+    opset: int
+    settings: Mapping[str, Any]
+    decode: str = "poses"
+
+    def __call__(self, graph: Graph, maps: Mapping[str, Value]) -> tuple[str, tuple[int, ...]]:
+        """As of `Decoder`.
+
+        Raises:
+            MissingPackageError: where TensorFlow is not installed.
+        """
+        from keras_ehrnet.decode import graph as twins
+
+        try:
+            from keras_ehrnet.export.onnx_functions import Translation, for_each_image
+        except ModuleNotFoundError as error:
+            raise missing_package(error, "Telling several people apart inside an ONNX file") from error
+        shapes = {name: (1, *value.shape[1:]) for name, value in maps.items()}
+        decoder = twins.decoder_function(self.family, self.decode, shapes, skeleton=self.skeleton, **self.settings)
+        (output,) = decoder.graph.structured_outputs.values()
+        graph.scope = self.decode
+        arguments = [
+            graph.add("Transpose", [graph.padded(maps[tensor.op.name])], perm=[0, 2, 3, 1])
+            for tensor in decoder.graph.inputs
+        ]
+        shape = tuple(output.shape.as_list()[1:])
+        translation = Translation(graph, self.opset)
+        return for_each_image(translation, decoder.graph, arguments, shape, self.batch), shape
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from keras_ehrnet.weights.formats import WeightsSource
 if TYPE_CHECKING:
     import keras
 
-    from keras_ehrnet.export.onnx_decoders import Decoder
+    from keras_ehrnet.export.onnx_decoders import Decoder, PeopleDecoder
     from keras_ehrnet.runtime.keras import KerasNetwork
 
 OPSET = 17
@@ -38,6 +38,8 @@ def onnx(
     weights: WeightsSource | None = None,
     skeleton: Skeleton | None = None,
     input_size: tuple[int, int] | None = None,
+    multi_person: bool = False,
+    max_people: int = 20,
     max_peaks: int = 20,
     batch: int | None = 1,
     input_dtype: str = "uint8",
@@ -48,20 +50,23 @@ def onnx(
 
     The input is `"image"` of shape `(batch, height, width, 3)`, RGB in [0, 255]; the outputs are the Keras model's,
     channels last like it. Inside, everything is channels first; normalization is part of the graph, batch
-    normalization is folded into the convolutions, padding is explicit. Decoders are standard operators without loops.
-    Names, skeleton and license are JSON under the
-    key `"keras_ehrnet"` of the model's properties.
+    normalization is folded into the convolutions, padding is explicit. Decoders are standard operators; those that tell
+    several people apart have loops (`Loop`), and are the TensorFlow Lite file's. Names, skeleton and license are JSON
+    under the key `"keras_ehrnet"` of the model's properties.
 
     Args:
         source: `keras.Model`, the path of a `.keras` file, or a name such as `"h-2"` or `"efficientpose-rt"`.
         path: str or Path of the `.onnx` file to write.
         decode: str. `"none"`: maps. `"peaks"`: `(batch, K, P, 4)`, y, x, score and tag (without tags 0) of the P best
-            places of every joint, best first. `"poses"`: the one person, `(batch, 1, K, 3)`, y, x and score; several
-            people are told apart in loops, which ONNX files of this package do without: `"peaks"` are for them.
-            Coordinates are in [0, 1] of the input; what is not found is 0.
+            places of every joint, best first. `"poses"`: people. Of EfficientHRNet `(batch, N, 3K + 5)`: y, x, score of
+            each joint, then ymin, xmin, ymax, xmax, score of the person; of the others `(batch, 1, K, 3)`: y, x,
+            score. Coordinates are in [0, 1] of the input, the best come first, and what is not found is 0.
         weights: what `keras_ehrnet.weights.load` takes; None: for a name, the published weights if there are any.
         skeleton: `Skeleton`, or None for the one that the file or the weights name.
         input_size: tuple (height, width) in pixels, or None for the model's own, or its paper's.
+        multi_person: bool. Whether EfficientPose with `decode="poses"` finds several people, told apart by their limbs;
+            its output is then as EfficientHRNet's, which always finds several.
+        max_people: int. N, for several people with `decode="poses"`.
         max_peaks: int. P, for `decode="peaks"`.
         batch: int, or None for any number of images.
         input_dtype: str. `"uint8"`, or `"float32"` for runtimes that take no bytes (TensorRT before 8.5).
@@ -91,16 +96,19 @@ def onnx(
     from keras_ehrnet.export.rewrite import plain_model
 
     common.check_batch(batch)
-    convert.check_decoder(decode, max_peaks=max_peaks)
+    convert.check_decoder(decode, max_people=max_people, max_peaks=max_peaks)
     network = common.load(source, weights, skeleton, input_size)
+    limbs = convert.tells_by_limbs(network, decode, multi_person)
+    settings = convert.decoder_settings(decode, network.multi_person, limbs, max_people, max_peaks)
     plain = plain_model(network.model, network.input_size)
     metadata = common.describe_maps(network, plain, batch=batch, dtype=input_dtype, license=license)
     decoder = None
     if decode != "none":
-        plain, decoder = convert.with_heads(plain, network.family, decode), _decoder(network, decode, max_peaks)
+        plain = convert.with_heads(plain, network.family, decode, limbs)
+        decoder = _decoder(network, decode, settings, batch, opset)
     graph = onnx_layers.graph_of(plain, input_dtype=input_dtype, batch=batch, decoder=decoder)
     if decoder is not None:
-        metadata = _of_decoded(metadata, graph.output[0], decoder)
+        metadata = _of_decoded(metadata, graph.output[0], decode, settings)
     model = helper.make_model(
         graph,
         opset_imports=[helper.make_opsetid("", opset)],
@@ -114,30 +122,23 @@ def onnx(
     return target
 
 
-def _decoder(network: KerasNetwork, decode: str, max_peaks: int) -> Decoder:
-    from keras_ehrnet.export.litert.convert import peaks_settings
-    from keras_ehrnet.export.onnx_decoders import Decoder
+def _decoder(
+    network: KerasNetwork, decode: str, settings: dict[str, Any], batch: int | None, opset: int
+) -> Decoder | PeopleDecoder:
+    from keras_ehrnet.export.onnx_decoders import Decoder, PeopleDecoder
 
-    if decode == "peaks":
-        return Decoder(network.family, decode, **peaks_settings(network.multi_person, max_peaks))
-    if network.multi_person:
-        raise ValueError(
-            "Several people are told apart in loops, which ONNX files of this package do without: decode='peaks' for "
-            f"PosePredictor.load(path), or a .tflite file. Received: decode={decode!r} for {network.name!r}"
-        )
-    return Decoder(network.family, decode)
+    if decode == "peaks" or not settings:
+        return Decoder(network.family, decode, **settings)
+    return PeopleDecoder(network.family, network.skeleton, batch, opset, settings)
 
 
-def _of_decoded(metadata: Metadata, output: Any, decoder: Decoder) -> Metadata:
+def _of_decoded(metadata: Metadata, output: Any, decode: str, settings: dict[str, Any]) -> Metadata:
     """The metadata of a network's maps as those of what its file decodes them to."""
-    from keras_ehrnet.export.litert.convert import LAYOUTS
+    from keras_ehrnet.export.litert.convert import layout_of
 
     shape = tuple(side.dim_value or -1 for side in output.type.tensor_type.shape.dim)
-    given = Output(decoder.decode, shape, LAYOUTS[metadata.family, decoder.decode])
-    peaks = {"max_peaks": decoder.max_peaks, "threshold": decoder.threshold}
-    return replace(
-        metadata, outputs=(given,), decode=decoder.decode, decoder=peaks if decoder.decode == "peaks" else {}
-    )
+    given = Output(decode, shape, layout_of(metadata.family, decode, settings))
+    return replace(metadata, outputs=(given,), decode=decode, decoder=settings)
 
 
 def _check_options(input_dtype: str, opset: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, count
 from typing import Any, Protocol
 
 import keras
@@ -49,20 +50,24 @@ class Graph:
 
     def add(self, operator: str, inputs: Sequence[str], **attributes: Any) -> str:
         """Appends an operator; returns the name of its output, which is that of the node."""
-        name = self._unused(operator.lower())
+        name = self.name(operator.lower())
         self.nodes.append(helper.make_node(operator, inputs, [name], name=name, **attributes))
         return name
 
-    def add_pair(self, operator: str, inputs: Sequence[str], **attributes: Any) -> tuple[str, str]:
-        """Appends an operator with two outputs; returns their names."""
-        first, second = self._unused(operator.lower()), self._unused(f"{operator.lower()}_index")
-        self.nodes.append(helper.make_node(operator, inputs, [first, second], name=first, **attributes))
-        return first, second
+    def add_several(self, operator: str, inputs: Sequence[str], count: int, **attributes: Any) -> list[str]:
+        """Appends an operator with several outputs; returns their names."""
+        outputs = [self.name(operator.lower()) for _ in range(count)]
+        self.nodes.append(helper.make_node(operator, inputs, outputs, name=outputs[0], **attributes))
+        return outputs
+
+    def inside(self) -> Graph:
+        """An empty graph for the inside of a loop, which sees what is outside; constants lie there, too."""
+        return Graph(self.scope, self.taken, constants=self.constants)
 
     def constant(self, array: np.ndarray, name: str) -> str:
         """Stores an array; returns its name."""
-        name = self._unused(name)
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        name = self.name(name)
+        self.constants.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
         return name
 
     def padded(self, value: Value) -> str:
@@ -73,9 +78,10 @@ class Graph:
         pads = np.array([0, 0, top, left, 0, 0, bottom, right], np.int64)
         return self.add("Pad", [value.name, self.constant(pads, "pads")])
 
-    def _unused(self, name: str) -> str:
+    def name(self, name: str) -> str:
+        """A name that nothing has yet, which is taken then."""
         name = f"{self.scope}/{name}"
-        ends = ("", *(f"_{count}" for count in range(1, len(self.taken) + 2)))
+        ends = chain([""], (f"_{number}" for number in count(1)))
         name = next(name + end for end in ends if name + end not in self.taken)
         self.taken.add(name)
         return name
@@ -207,7 +213,7 @@ def _require(holds: bool, layer: layers.Layer, what: str) -> None:
         raise ValueError(f"The ONNX export of {type(layer).__name__} needs {what}. Received: layer {layer.name!r}")
 
 
-def _same_pads(sides: Iterable[int], kernel: Sequence[int], strides: Sequence[int]) -> Pads:
+def same_pads(sides: Iterable[int], kernel: Sequence[int], strides: Sequence[int]) -> Pads:
     """TensorFlow's SAME padding: as many outputs as inputs per stride, the odd zero below and on the right."""
     totals = [
         max((math.ceil(side / stride) - 1) * stride + size - side, 0)
@@ -221,7 +227,7 @@ def _window(value: Value, layer: Any, size: Sequence[int], dilation: Sequence[in
     """Attributes of whatever slides over an image."""
     _require(layer.data_format == "channels_last", layer, "channels last")
     extent = [(side - 1) * step + 1 for side, step in zip(size, dilation, strict=True)]
-    own = (0, 0, 0, 0) if layer.padding == "valid" else _same_pads(value.shape[1:3], extent, layer.strides)
+    own = (0, 0, 0, 0) if layer.padding == "valid" else same_pads(value.shape[1:3], extent, layer.strides)
     pads = [given + added for given, added in zip(value.pads, own, strict=True)]
     return {"kernel_shape": list(size), "strides": list(layer.strides), "pads": pads}
 

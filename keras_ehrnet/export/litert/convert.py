@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -136,8 +136,8 @@ def tflite(
         )
     quantize.check_precision(precision, calibration)
     network = common.load(source, weights, skeleton, input_size)
-    limbs = _by_limbs(network, decode, multi_person)
-    settings = _decoder_settings(decode, network.multi_person, limbs, max_people, max_peaks)
+    limbs = tells_by_limbs(network, decode, multi_person)
+    settings = decoder_settings(decode, network.multi_person, limbs, max_people, max_peaks)
     images = None
     if calibration is not None:
         images = calibrations.Calibration.of(calibration, network, calibration_images, limbs)
@@ -186,7 +186,7 @@ def check_decoder(decode: str, **counts: int) -> None:
             raise ValueError(f"{name} is a whole number, at least 1. Received: {name}={value!r}")
 
 
-def _by_limbs(network: KerasNetwork, decode: str, multi_person: bool) -> bool:
+def tells_by_limbs(network: KerasNetwork, decode: str, multi_person: bool) -> bool:
     """Whether the decoder inside tells people apart by their limbs; ValueError where it cannot."""
     if not multi_person or network.multi_person:
         return False
@@ -209,10 +209,10 @@ def peaks_settings(finds_several: bool, max_peaks: int) -> dict[str, Any]:
     return {"max_peaks": int(max_peaks), "threshold": DETECTION_THRESHOLD if finds_several else 0.0}
 
 
-def _decoder_settings(
+def decoder_settings(
     decode: str, finds_several: bool, by_limbs: bool, max_people: int, max_peaks: int
 ) -> dict[str, Any]:
-    """Arguments of `graph.decoder_tflite`."""
+    """Arguments of `graph.decoder_function`."""
     if decode == "peaks":
         return peaks_settings(finds_several, max_peaks)
     if decode != "poses" or not (finds_several or by_limbs):
@@ -220,6 +220,11 @@ def _decoder_settings(
     if by_limbs:
         return {"multi_person": True, "max_people": int(max_people), "threshold": PEAK_THRESHOLD}
     return {"max_people": int(max_people), "threshold": DETECTION_THRESHOLD}
+
+
+def layout_of(family: str, decode: str, settings: Mapping[str, Any]) -> str:
+    """How to read what a decoder inside a file gives, in words; empty for maps."""
+    return PEOPLE if settings.get("multi_person", False) else LAYOUTS.get((family, decode), "")
 
 
 def _with_full_range(images: Iterable[np.ndarray], batch: int) -> Iterator[np.ndarray]:
@@ -250,8 +255,7 @@ def _describe(model: bytes, network: KerasNetwork, decode: str = "none", **about
     """The metadata of a model, with inputs and outputs as the interpreter sees them."""
     interpreter = Interpreter(model, verify=False)
     (image,) = interpreter.inputs.values()
-    several = about.get("decoder", {}).get("multi_person", False)
-    layouts = MAPS | {decode: PEOPLE if several else LAYOUTS.get((network.family, decode), "")}
+    layouts = MAPS | {decode: layout_of(network.family, decode, about.get("decoder", {}))}
     given = tuple(Output(info.name, info.shape, layouts.get(info.name, "")) for info in interpreter.outputs.values())
     source = Input(*network.input_size, dtype=image.dtype.name, name=image.name)
     return Metadata(network.name, network.family, network.skeleton, source, given, decode=decode, **about)
