@@ -11,8 +11,7 @@ DEMO_PHOTO ?= docs/pictures/astronaut.jpg
 
 install: .venv/installed
 
-# Needs no network but for pip, and no TensorFlow: the weights come with the package. Those for one person, since those
-# for several do not find the half of a person that this photograph shows.
+# Needs no network but for pip, and no TensorFlow: the weights come with the package.
 demo: .venv/installed-demo
 	$(BIN)/keras-ehrnet predict $(DEMO_PHOTO) --output demo
 

@@ -166,7 +166,7 @@ def test_persons_and_images_with_little(tmp_path: Path) -> None:
     assert sample.persons[0].box.tolist() == [60, 40, 80, 60] and sample.persons[0].num_labelled == 0
     assert sample.persons[1].area == 16 * 16 and sample.persons[2].segmentation is None
     assert "images without 'width' and 'height': 1 (image 7)" in read_coco(path).report()
-    for size in ({"width": float(WIDTH), "height": float(HEIGHT)}, {}):
+    for size in ({"width": float(WIDTH), "height": float(HEIGHT)}, {"height": HEIGHT}, {"width": None}, {}):
         crowd["segmentation"] = {"size": [HEIGHT, WIDTH], "counts": [HEIGHT * WIDTH - 9, 9]}
         sample = read_coco(coco_file(tmp_path, [crowd], images=[{**image, **size}]))[0]
         assert sample.image_size == (WIDTH, HEIGHT) and (~crowd_mask(sample)).sum() == 9
@@ -190,7 +190,7 @@ def test_categories_with_empty_keypoints_are_no_people(tmp_path: Path) -> None:
         coco_file(tmp_path, [coco_annotation(), coco_annotation(id=2, category_id=2)], categories=categories)
     )
     assert dataset.num_persons == 1
-    assert dataset.problems == {"annotations of categories without keypoints, left out": ("annotation 2",)}
+    assert dataset.problems == {"annotations of other categories, left out": ("annotation 2",)}
 
 
 def test_ids_here_numbers_and_there_text(tmp_path: Path) -> None:
@@ -267,7 +267,7 @@ def test_coco_corrections_are_told(tmp_path: Path) -> None:
     )
     dataset = read_coco(path, tmp_path)
     assert dataset.problems == {
-        "annotations of categories without keypoints, left out": ("annotation 6",),
+        "annotations of other categories, left out": ("annotation 6",),
         "joints outside the image, taken as unlabelled": ("annotation 1", "annotation 1"),
         "boxes outside the image, clipped": ("annotation 2", "annotation 3"),
         "persons with zero area, measured by their joints": ("annotation 3", "annotation 4"),

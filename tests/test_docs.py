@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import runpy
 import shlex
@@ -85,6 +86,34 @@ def commands(text: Path) -> list[list[str]]:
             if words and words[0] == "keras-ehrnet":
                 found.append(words[1:])
     return found
+
+
+PAGES = [
+    *TEXTS,
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "training").rglob("*.md")),
+    *sorted((ROOT / "keras_ehrnet").rglob("*.md")),
+]
+
+
+def scripts() -> dict[str, set[str]]:
+    """Scripts of the repository that pages show, in blocks or in a line, and the options that they show of each."""
+    found: dict[str, set[str]] = {}
+    shown = re.compile(r"(?:^|`)python3? ((?:training|deploy|tests)/[^`]+?)(?:`|  +#|\n(?!--))", re.MULTILINE)
+    for page in PAGES:
+        for command in shown.findall(page.read_text().replace("\\\n", " ")):
+            script, *words = command.split()
+            found.setdefault(script, set()).update(word for word in words if word.startswith("--"))
+    return found
+
+
+@pytest.mark.parametrize("script", sorted(scripts()))
+def test_scripts_shown_know_their_options(script):
+    """What a script does is tested, where it takes seconds, by the test of its name."""
+    options = {**os.environ, "COLUMNS": "300", "TERM": "dumb"}
+    done = subprocess.run([sys.executable, ROOT / script, "--help"], capture_output=True, text=True, env=options)
+    assert done.returncode == 0, done.stderr
+    assert not {option for option in scripts()[script] if option not in done.stdout}, done.stdout
 
 
 def test_pages_show_commands():

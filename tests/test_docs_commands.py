@@ -6,6 +6,8 @@ import json
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +25,7 @@ from keras_ehrnet.data.categories import keypoint_categories
 from keras_ehrnet.data.mpii import MPII_FILE_ORDER
 from keras_ehrnet.images import read_image, write_image
 from keras_ehrnet.skeletons import LSP_14, Skeleton
+from keras_ehrnet.weights import registry
 
 PHOTO = Path(__file__).parents[1] / "docs/pictures/astronaut.jpg"
 COMMANDS = sorted({shlex.join(words) for text in TEXTS for words in commands(text)})
@@ -101,6 +104,16 @@ def test_commands_shown_do_their_work(request, workplace, tmp_path, monkeypatch,
     monkeypatch.chdir(tmp_path / "here")
     result = CliRunner().invoke(app, [*shlex.split(command), *(reason(SHORTER, command) or ())])
     assert result.exit_code == 0, (result.output, result.exception)
+
+
+def test_running_on_small_devices_is_shown_as_it_is(workplace, tmp_path):
+    shown = "python -m keras_ehrnet.runtime rt.tflite photo.jpg -o people.png"
+    assert [text.name for text in TEXTS if shown in text.read_text()] == ["README.md", "jetson.md"]
+    shutil.copy(registry.entry("efficientpose-rt-coco").exported_path, tmp_path / "rt.tflite")
+    shutil.copy(workplace / "photo.jpg", tmp_path)
+    done = subprocess.run([sys.executable, *shlex.split(shown)[1:]], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert read_image(tmp_path / "people.png").shape == read_image(workplace / "photo.jpg").shape
 
 
 def test_category_shown_is_read():

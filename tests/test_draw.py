@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from keras_ehrnet import Poses, draw
+from keras_ehrnet import PosePredictor, Poses, draw
 from keras_ehrnet.cli import app
 from keras_ehrnet.families import FAMILIES
 from keras_ehrnet.images import read_image, write_image
 from keras_ehrnet.prediction.pipeline import heatmap
 from keras_ehrnet.skeletons import Skeleton
+from keras_ehrnet.support.messages import MissingPackageError
 
 PAIR = Skeleton("pair", ("left_end", "right_end"), ((0, 1),))
 PHOTO = "docs/pictures/astronaut.jpg"
@@ -92,7 +94,29 @@ def test_command_line(tmp_path, monkeypatch):
         found[name] = read_image(tmp_path / name / "photo.jpg").astype(int)
     changed = np.abs(found["rich"] - found["plain"]).max(axis=-1) > 60
     assert changed.mean() > 0.01
-    result = CliRunner().invoke(
-        app, ["predict", str(tmp_path / "photo.jpg"), "--show-heatmaps", "-o", str(tmp_path / "x")]
-    )
-    assert "a file exported with decode='none'. Received: 'efficientpose-rt-people'" in str(result.exception)
+
+
+def test_heat_of_the_packages_own_weights(tmp_path):
+    """Their files give joints alone: the maps are those of the same weights in Keras."""
+    arguments = ["predict", str(PHOTO), "--show-heatmaps", "-o", str(tmp_path)]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, (result.output, result.exception)
+    picture, heat = (read_image(tmp_path / f"astronaut{mark}.jpg").astype(int) for mark in ("", "-heatmaps"))
+    assert picture.shape == heat.shape
+    predictor = PosePredictor.load()
+    seen, poses = predictor.heatmap(PHOTO), predictor(PHOTO)
+    for name in ("left_eye", "right_eye", "left_ear", "right_ear"):
+        x, y, _ = poses.joint(name)
+        assert seen[int(y) - 8 : int(y) + 9, int(x) - 8 : int(x) + 9].max() > 3 * np.median(seen), name
+
+
+def test_heat_of_files_that_give_joints_alone_is_refused():
+    network = SimpleNamespace(family="efficientpose", input_size=(64, 64), decode="poses", name="own")
+    with pytest.raises(ValueError, match="files exported with decode='none'. Received: 'own' with decode='poses'"):
+        heatmap(network, np.zeros((8, 8, 3), np.uint8))
+
+
+def test_heat_of_the_packages_own_weights_needs_keras(monkeypatch):
+    monkeypatch.setitem(sys.modules, "keras", None)
+    with pytest.raises(MissingPackageError, match="The heatmap of efficientpose-rt-people needs keras"):
+        PosePredictor.load().heatmap(PHOTO)

@@ -96,7 +96,9 @@ def test_points_are_learned_and_the_score_rises(trained):
     columns = rows[0].split(",")
     first, last = (dict(zip(columns, rows[number].split(","), strict=True)) for number in (4, 8))
     assert float(last["ap"]) > float(first["ap"]) and float(last["ap"]) > 0.3
-    assert f"ap {float(max(first['ap'], last['ap'])):.4g}" in told
+    chosen = metadata.read(folder / "runs/dog/model.keras").trained
+    assert f"The best of 8 epochs by its score: {chosen}\n" in told
+    assert chosen in {f"epoch {number}, ap {float(row['ap']):.4g}" for number, row in ((4, first), (8, last))}
 
 
 def test_names_pairs_and_limbs_are_the_users_everywhere(trained):
@@ -144,7 +146,7 @@ FROM_ONE = [[1, 2], [1, 3]]
         {"flip_pairs": [[2, 3], [4, 5]]},  # 5 tells that they count from 1, also beside limbs that do not.
         {"flip_pairs": [[2, 3], [4, 5]], "skeleton": FROM_ONE},
         {"flip_pairs": [[2, 3], ["d", "e"]], "skeleton": FROM_ONE},
-        {"flip_pairs": [["c", "b"], ["d", "e"]], "skeleton": [["a", "b"], ["a", "c"]]},
+        {"flip_pairs": [["c", "b"], ["d", "e"]], "skeleton": FROM_ONE},
         # As in MMPose: the names tell that pairs count from 0 where limbs count from 1.
         {"flip_pairs": [[1, 2], [3, 4]], "skeleton": FROM_ONE, "keypoints": JOINTS},
     ],
@@ -175,7 +177,7 @@ def test_pairs_that_names_do_not_tell_are_counted_as_limbs_are(tmp_path):
     [
         ({"flip_pairs": [[1, 1]]}, "each of two different ones"),
         ({"flip_pairs": [[0, 5]]}, "must have joints 1 to 5 .* in 'flip_pairs'"),
-        ({"flip_pairs": "left"}, "must have pairs of joints, by number or name, in 'flip_pairs'"),
+        ({"flip_pairs": "left"}, "must have pairs of joint numbers or names in 'flip_pairs'"),
         ({"flip_pairs": [["nose", "tail"]]}, "no joint of that name"),
         ({"skeleton": [[2, 2]]}, "each of two different ones"),
         ({"sigmas": 0.1}, "must have a number for each joint in 'sigmas'"),
@@ -207,6 +209,24 @@ def test_what_is_understood_of_keypoints_is_told(tmp_path, described, changes, t
     data = {"annotations": str(write_dogs(tmp_path, 1, **described)), "images": str(tmp_path / "images")}
     check_keypoints(recipes.with_changes("h-4", {**data, **changes}), said.append)
     assert len(said) == 1 and told in said[0]
+
+
+@pytest.mark.parametrize("names", [["nose", "R_ear", "L_ear", "whisker"], ["L_paw", "R_paw"]])
+def test_some_joints_of_the_data_are_learned_and_scored(tmp_path, names):
+    """A model of other keypoints than the data: what both have counts, in what is set aside as in what is learned."""
+    from keras_ehrnet.training import recipe as recipes
+    from keras_ehrnet.training.checks import check_evaluation
+    from keras_ehrnet.training.validation import with_validation
+
+    (tmp_path / "own.json").write_text(json.dumps({"joint_names": names, "limbs": []}))
+    data = {"annotations": str(write_dogs(tmp_path, 4)), "images": str(tmp_path / "images")}
+    places = {"skeleton": str(tmp_path / "own.json"), "folder": str(tmp_path / "run")}
+    chosen = recipes.with_changes("h-4", {**data, **places})
+    check_evaluation(with_validation(chosen, lambda told: None))
+    other = write_dogs(tmp_path / "other", 4, keypoints=["nose", "a", "b", "c", "d"])
+    evaluation = {"evaluation_annotations": str(other), "evaluation_images": str(tmp_path / "other/images")}
+    with pytest.raises(ValueError, match=r"must have the joints that are learned, .*R_.*Received: .*'nose', 'a', 'b'"):
+        check_evaluation(recipes.with_changes(chosen, evaluation))
 
 
 def test_known_keypoints_are_not_told():

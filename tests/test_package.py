@@ -36,7 +36,7 @@ def test_layers_below_the_models_need_no_framework(module):
 
 CALLS = {
     "keras_ehrnet.EfficientHRNet": "ke.EfficientHRNet(0)",
-    "tflite": "ke.export.tflite('model.keras', 'model.tflite')",
+    "tflite()": "ke.export.tflite('model.keras', 'model.tflite')",
     "A network of Keras": "ke.PosePredictor.load('h-4')",
     "keras_ehrnet.search": "ke.search('synthetic')",
     "keras_ehrnet.training.train": "ke.train('h-4')",

@@ -25,7 +25,7 @@ from keras_ehrnet.cli.common import (
     numbers,
     size_of,
 )
-from keras_ehrnet.support.terminal import FAILED, complain, progress_bar
+from keras_ehrnet.support.terminal import FAILED, complain, progress_bar, silenced
 from keras_ehrnet.weights import registry
 
 if TYPE_CHECKING:
@@ -122,7 +122,8 @@ def predict(
         min_score=min_score,
     )
     if show_heatmaps and network.decode != "none":
-        predictor.heatmap(np.zeros((1, 1, 3), np.uint8))  # Says what to do before any image is looked at.
+        with silenced():  # Says what to do before any image is looked at, and gets Keras where it takes it.
+            predictor.heatmap(np.zeros((1, 1, 3), np.uint8))
     style = draw.Style(boxes=boxes, names=names, line_width=line_width)
     if spread:
         _predict_with_ray(predictor, source, output, workers)

@@ -20,8 +20,8 @@ def category_skeleton(annotations: str | os.PathLike, category: int | str | None
     """The skeleton that the category of a COCO file describes, without a look at its people.
 
     `keypoints` are the joints' names, `skeleton` the limbs. No part of COCO's format, but read: `flip_pairs`, which
-    change places in a mirror, and `sigmas`, the joints' constants of OKS. Joints are given by name or by number,
-    counted from 1, or from 0 where `skeleton` has a joint 0; `flip_pairs` are counted alike, or as the names demand.
+    change places in a mirror, and `sigmas`, the joints' constants of OKS. Joints are counted from 1, or from 0 where
+    `skeleton` has a joint 0; those of `flip_pairs` alike, or as the joints' names demand, or they are given by name.
 
     Args:
         annotations: path of the JSON file.
@@ -83,8 +83,9 @@ def _chosen_category(categories: dict[int | str, dict], name: str, chosen: int |
 
 def _own_skeleton(named: Skeleton, category: dict, where: str) -> Skeleton:
     """What a category tells of its joints besides their names."""
-    limbs = _pairs(category.get("skeleton") or [], "skeleton", where)
-    mirrored = None if category.get("flip_pairs") is None else _pairs(category["flip_pairs"], "flip_pairs", where)
+    limbs = _pairs(category.get("skeleton") or [], "skeleton", (int,), where)
+    pairs = category.get("flip_pairs")
+    mirrored = None if pairs is None else _pairs(pairs, "flip_pairs", (int, str), where)
     # COCO counts from 1; only who counts from 0 has a joint 0.
     first = 0 if 0 in _numbers(limbs) else 1
     sigmas = category.get("sigmas")
@@ -126,12 +127,12 @@ def _contradict(pairs: Iterable[tuple[int, int]], named: Skeleton) -> bool:
     return any(pair != (back, other) and pair != (other, back) for pair, other, back in paired)
 
 
-def _pairs(pairs: Any, field: str, where: str) -> Pairs:
-    """Pairs of joints, by name or by number, as they stand in the file."""
-    if not isinstance(pairs, (list, tuple)) or not all(_is_pair(pair) for pair in pairs):
-        raise AnnotationError(
-            f"{where} must have pairs of joints, by number or name, in {field!r}. Received: {cut(pairs)}"
-        )
+def _pairs(pairs: Any, field: str, kinds: tuple[type, ...], where: str) -> Pairs:
+    """Pairs of joints, by number or, if need be, by name, as they stand in the file."""
+    are_lists = isinstance(pairs, (list, tuple)) and all(isinstance(pair, (list, tuple)) for pair in pairs)
+    if not are_lists or not all(len(pair) == 2 and all(type(joint) in kinds for joint in pair) for pair in pairs):
+        joints = "joint numbers or names" if str in kinds else "joint numbers"
+        raise AnnotationError(f"{where} must have pairs of {joints} in {field!r}. Received: {cut(pairs)}")
     return [tuple(pair) for pair in pairs]
 
 
@@ -151,7 +152,3 @@ def _counted(pairs: Pairs, first: int, field: str, named: Skeleton, where: str) 
         return joint - first if isinstance(joint, int) else named.index(joint)
 
     return tuple((index(start), index(end)) for start, end in pairs)
-
-
-def _is_pair(pair: Any) -> bool:
-    return isinstance(pair, (list, tuple)) and len(pair) == 2 and all(type(joint) in (int, str) for joint in pair)

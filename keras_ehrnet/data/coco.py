@@ -193,7 +193,7 @@ def read_coco(
     """
     content = check_coco(annotations, skeleton, category)
     problems = Problems()
-    problems.add("annotations of categories without keypoints, left out", content.skipped)
+    problems.add("annotations of other categories, left out", content.skipped)
     for what, places in content.defaults.items():
         problems.add(what, places)
     for image in content.images:
@@ -221,7 +221,7 @@ def _image_sizes(content: CocoContent, problems: Problems) -> dict[Any, tuple[in
     sizes: dict[Any, tuple[int, int] | None] = {}
     for image in content.images:
         where = f"{content.name}: image {image['id']}"
-        if image.get("width") is None and image.get("height") is None:
+        if image.get("width") is None or image.get("height") is None:
             sizes[image["id"]] = None
             continue
         size = tuple(need(image, key, where, (int, float)) for key in ("width", "height"))

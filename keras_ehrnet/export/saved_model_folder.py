@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +10,7 @@ from keras_ehrnet.skeletons import Skeleton
 from keras_ehrnet.support.channels import channels_last
 from keras_ehrnet.support.files import replace_folder, write_file
 from keras_ehrnet.support.messages import suggests_keywords
+from keras_ehrnet.support.terminal import quiet_tensorflow
 from keras_ehrnet.weights.formats import WeightsSource
 
 if TYPE_CHECKING:
@@ -117,18 +116,6 @@ def serving_function(model: keras.Model, batch: int | None = 1) -> tuple[Callabl
         return {name: tf.identity(values, name=name) for name, values in maps.items()}
 
     return serve, tf.TensorSpec((batch, *model.input_shape[1:]), tf.uint8, name="image")
-
-
-@contextlib.contextmanager
-def quiet_tensorflow() -> Iterator[None]:
-    """Without TensorFlow's remarks on where it writes what."""
-    logger = logging.getLogger("tensorflow")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def is_saved_model(path: Path) -> bool:

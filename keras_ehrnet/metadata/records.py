@@ -115,6 +115,7 @@ class Metadata:
         calibration_images: int. How many images the precision was calibrated with.
         drift: `Drift`, or None where it was not measured.
         min_score: float. Score of a person below which there is nobody, as measured for these weights.
+        trained: str, or None. Which state of a training it is: its epoch, and the score that it was chosen by.
         package: str. Version of this package that wrote the file.
         checksum: str, or None. SHA-256 of the model and of this text after it, with null in this place, see `sealed`;
             None in formats that have checksums of their own, and in files of earlier versions.
@@ -139,6 +140,7 @@ class Metadata:
     calibration_images: int = 0
     drift: Drift | None = None
     min_score: float = 0.0
+    trained: str | None = None
     package: str = __version__
     checksum: str | None = None
 

@@ -24,6 +24,7 @@ def save(
     input_size: tuple[int, int] | None = None,
     license: str | None = None,
     min_score: float = 0.0,
+    trained: str | None = None,
 ) -> Path:
     """Writes a `.keras` file that also says what its keypoints are; `keras.saving.load_model` reads it like any other.
 
@@ -34,6 +35,7 @@ def save(
         input_size: tuple (height, width) in pixels that a model of any size was made for; None: its paper's.
         license: str, or None. SPDX identifier of the weights' license.
         min_score: float. Score of a person below which there is nobody, as measured for these weights.
+        trained: str, or None. Which state of a training it is, such as `"epoch 8, ap 0.41"`.
 
     Returns:
         Path of the file, which is written whole or not at all.
@@ -51,7 +53,7 @@ def save(
         ...     ke.PosePredictor.load(path)
         PosePredictor(efficientpose-a, hand, input 192x256)
     """
-    about = {"input_size": input_size, "license": license, "min_score": min_score}
+    about = {"input_size": input_size, "license": license, "min_score": min_score, "trained": trained}
     return write_keras(model, Path(path), None if skeleton is None else describe(model, skeleton, **about))
 
 
@@ -62,11 +64,12 @@ def describe(
     input_size: tuple[int, int] | None = None,
     license: str | None = None,
     min_score: float = 0.0,
+    trained: str | None = None,
 ) -> Metadata:
     """What the file of a model says of it beside its layers.
 
     Args:
-        model, skeleton, input_size, license, min_score: as of `save`.
+        model, skeleton, input_size, license, min_score, trained: as of `save`.
 
     Returns:
         `Metadata`.
@@ -78,4 +81,4 @@ def describe(
     normalizes = any(layer.name == "preprocessing" for layer in model.layers)
     size = input_size or usual_input_size(model)
     source = Input(*size, dtype="float32", name=model.inputs[0].name, normalized_inside=normalizes)
-    return Metadata.of_maps(model.name, skeleton, source, maps, license=license, min_score=min_score)
+    return Metadata.of_maps(model.name, skeleton, source, maps, license=license, min_score=min_score, trained=trained)

@@ -261,8 +261,8 @@ def heatmap(network: Network, image: np.ndarray) -> np.ndarray:
     """The highest of all heatmaps at every pixel of an image; see `PosePredictor.heatmap`."""
     if network.decode != "none":
         raise ValueError(
-            "Heatmaps are shown of networks that give them: efficientpose-rt with weights efficientpose-rt-coco, or a "
-            f"file exported with decode='none'. Received: {network.name!r} with decode={network.decode!r}"
+            "Heatmaps are shown of networks that give them: the package's own, models of Keras, files exported with "
+            f"decode='none'. Received: {network.name!r} with decode={network.decode!r}"
         )
     height, width = image.shape[:2]
     grouped = network.family == "efficienthrnet"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -19,7 +20,7 @@ from keras_ehrnet.prediction.sources import PATIENCE, is_video
 from keras_ehrnet.prediction.video import VideoReport, process
 from keras_ehrnet.runtime.network import Network
 from keras_ehrnet.skeletons import Skeleton
-from keras_ehrnet.support.messages import suggests_keywords, warn
+from keras_ehrnet.support.messages import needing, suggests_keywords, warn
 from keras_ehrnet.weights import registry
 from keras_ehrnet.weights.formats import WeightsSource
 
@@ -88,6 +89,7 @@ class PosePredictor:
     ) -> None:
         self.network = network if hasattr(network, "family") else runtime.load(network)
         self.refine = refine if refine is None or hasattr(refine, "family") else runtime.load(refine)
+        self._maps: Network | None = None
         self.settings = Settings(
             protocol=protocol,
             flip=flip,
@@ -213,6 +215,9 @@ class PosePredictor:
     def heatmap(self, image: Image) -> np.ndarray:
         """Where in an image the network sees joints, of whichever kind: what `draw.heat` takes.
 
+        The package's own weights come as files that give joints alone: their maps are those of the same weights in
+        Keras, which must be installed.
+
         Args:
             image: one of what a call takes.
 
@@ -221,8 +226,20 @@ class PosePredictor:
 
         Raises:
             ValueError: if the network gives no maps, as an exported one that decodes by itself.
+            MissingPackageError: for the package's own weights, where Keras is missing.
         """
-        return heatmap(self.network, read_image(image))
+        return heatmap(self._with_maps(), read_image(image))
+
+    def _with_maps(self) -> Network:
+        """The network; of the package's own weights the same in Keras."""
+        entry = registry.packaged().get(self.network.name)
+        if self.network.decode == "none" or entry is None:
+            return self.network
+        if self._maps is None:
+            with needing(f"The heatmap of {entry.name}"):
+                import_module("keras")
+            self._maps = runtime.load(entry.name, input_size=entry.input_size)
+        return self._maps
 
     def _folder(self, place: str | os.PathLike) -> list[Poses]:
         results = list(self.files(list_images(place)))

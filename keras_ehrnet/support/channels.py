@@ -20,7 +20,7 @@ def channels_last(function: Callable[P, T]) -> Callable[P, T]:
 
     @wraps(function)
     def called(*args: P.args, **kwargs: P.kwargs) -> T:
-        with needing(function.__name__):
+        with needing(f"{function.__name__}()"):
             import keras
 
         before = keras.config.image_data_format()

@@ -91,7 +91,8 @@ def needing(what: str) -> Iterator[None]:
 def warn(message: str) -> None:
     """A `UserWarning` that names the line of the user's which led to it, however deep in this package it is noticed."""
     depth, frame = 1, sys._getframe()
-    while frame is not None and frame.f_globals.get("__name__", "").startswith("keras_ehrnet."):
+    # contextlib's frames are those of functions of this package that a context manager decorates.
+    while frame is not None and frame.f_globals.get("__name__", "").startswith(("keras_ehrnet.", "contextlib")):
         depth, frame = depth + 1, frame.f_back
     warnings.warn(message, UserWarning, stacklevel=depth)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import threading
@@ -95,12 +96,24 @@ def progress_bar(
     return Progress(*columns, console=console, transient=transient, disable=not shown)
 
 
+@contextmanager
+def quiet_tensorflow() -> Iterator[None]:
+    """Without TensorFlow's remarks on where it writes what, which go to its logger, and in notebooks below the cell."""
+    logger = logging.getLogger("tensorflow")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 _one_at_a_time = threading.RLock()  # Of two threads inside, the last one out would restore the first one's nowhere.
 
 
 @contextmanager
 def silenced() -> Iterator[None]:
-    """Standard error goes nowhere inside, for this whole process.
+    """Standard error, and TensorFlow's logger, go nowhere inside, for this whole process.
 
     Example:
         >>> import os
@@ -108,7 +121,7 @@ def silenced() -> Iterator[None]:
         >>> with silenced():
         ...     os.write(2, b"not seen") and None
     """
-    with _one_at_a_time:
+    with _one_at_a_time, quiet_tensorflow():
         sys.stderr.flush()
         terminal = os.dup(2)
         try:

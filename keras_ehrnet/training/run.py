@@ -151,7 +151,7 @@ def train(
             recipe.folder / _LOG,
             first,
             recipe.training.patience,
-            lambda path: _save_model(recipe, network, path),
+            lambda path: _save_model(recipe, network, path, str(best)),
         )
         run = _Run(recipe, network, model, steps, first, checkpoints, hosts, started, best)
         history: tuple[dict[str, float], ...] = ()
@@ -174,7 +174,9 @@ def train(
             if run.best.epoch and hosts.count > 1:
                 write_file(recipe.folder / _MODEL, run.best.path.read_bytes())
             else:
-                _save_model(recipe, network, recipe.folder / _MODEL)
+                _save_model(
+                    recipe, network, recipe.folder / _MODEL, str(run.best) if run.best.epoch else f"epoch {done}"
+                )
         if run.best.epoch:
             say(f"The best of {done} epochs by its score: {run.best}")
     unfreeze(network)
@@ -291,7 +293,7 @@ def _optional_callbacks(run: _Run) -> list[keras.callbacks.Callback]:
     if recipe.output.steps and run.hosts.is_first:
         chosen.append(StepLog(Table(recipe.folder / "steps.csv", "step", run.first * run.steps), run.steps))
     if recipe.output.tensorboard and run.hosts.is_first:
-        chosen.append(keras.callbacks.TensorBoard(recipe.folder / "tensorboard", update_freq=10))
+        chosen.append(keras.callbacks.TensorBoard(recipe.folder / "tensorboard", update_freq=10, write_graph=False))
     return chosen
 
 
@@ -398,10 +400,10 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def _save_model(recipe: Recipe, network: keras.Model, path: Path) -> None:
+def _save_model(recipe: Recipe, network: keras.Model, path: Path, trained: str) -> None:
     skeleton = None if recipe.is_classifier else recipe.skeleton
     try:
         with all_trainable(network):
-            save(network, path, skeleton, input_size=recipe.input_size)
+            save(network, path, skeleton, input_size=recipe.input_size, trained=trained)
     except OSError as error:
         raise OSError(f"{path} could not be written ({why(error)}); the last checkpoint is intact.") from error

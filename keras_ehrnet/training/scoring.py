@@ -14,7 +14,7 @@ from keras_ehrnet.data import read_coco, synthetic
 from keras_ehrnet.data.annotations import Dataset
 from keras_ehrnet.data.classification import LabelledExamples
 from keras_ehrnet.prediction import PosePredictor
-from keras_ehrnet.skeletons import COCO_17
+from keras_ehrnet.skeletons import COCO_17, Skeleton
 from keras_ehrnet.support.files import write_file
 from keras_ehrnet.training.examples import needed, read_labelled, synthetic_scenes
 from keras_ehrnet.training.pictures import predictions_picture
@@ -48,14 +48,22 @@ def check_data(recipe: Recipe) -> None:
         _require_coco_joints(recipe)
     else:
         dataset = _evaluated(recipe)
-        # PCK is of the joints that both have.
-        if recipe.kind.metric != "pck" and not recipe.skeleton.same_joints(dataset.skeleton):
+        learned = _joints_of(recipe.data_skeleton, recipe)
+        # Scores are of the joints that both have; what is learned must be among them. PCK tells each by itself.
+        if recipe.kind.metric != "pck" and not (learned and learned <= _joints_of(dataset.skeleton, recipe)):
             raise ValueError(
-                f"data.evaluation_annotations must have the joints of the model, {plain(recipe.skeleton.joint_names)}. "
+                "data.evaluation_annotations must have the joints that are learned, "
+                f"{[name for name in recipe.skeleton.joint_names if name in learned]}. "
                 f"Received: {data.evaluation_annotations} with {plain(dataset.skeleton.joint_names)}"
             )
         if not dataset.with_people().samples:
             raise ValueError(f"There is nobody to evaluate on. Received: {data.evaluation_annotations}")
+
+
+def _joints_of(annotated: Skeleton, recipe: Recipe) -> set[str]:
+    """Those of the model's joints that annotations in another skeleton have."""
+    origins = annotated.mapping_to(recipe.skeleton)
+    return {name for name, origin in zip(recipe.skeleton.joint_names, origins, strict=True) if origin is not None}
 
 
 def _evaluated(recipe: Recipe) -> Dataset:

@@ -11,6 +11,7 @@ from keras_ehrnet.decode.graph.decoders import associative, average_strides, paf
 from keras_ehrnet.families import DETECTION_THRESHOLD, FAMILIES
 from keras_ehrnet.skeletons import Skeleton
 from keras_ehrnet.support.messages import suggestion
+from keras_ehrnet.support.terminal import silenced
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -128,7 +129,7 @@ def decoder_tflite(
 
     module = tf.Module()
     module.decode = decoder_function(family, decode, map_shapes, skeleton=skeleton, **settings)
-    with tempfile.TemporaryDirectory() as folder:
+    with silenced(), tempfile.TemporaryDirectory() as folder:
         tf.saved_model.save(module, folder, module.decode)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         return converter.convert()

@@ -14,7 +14,6 @@ import numpy as np
 from keras_ehrnet.export.saved_model_folder import (
     METADATA_FILE,
     is_saved_model,
-    quiet_tensorflow,
     replace_saved_model,
     saved_model,
 )
@@ -24,6 +23,7 @@ from keras_ehrnet.metadata import Metadata
 from keras_ehrnet.skeletons import Skeleton
 from keras_ehrnet.support.files import write_file
 from keras_ehrnet.support.messages import suggestion, suggests_keywords
+from keras_ehrnet.support.terminal import quiet_tensorflow
 from keras_ehrnet.weights.formats import WeightsSource
 
 if TYPE_CHECKING:
