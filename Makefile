@@ -7,7 +7,7 @@ export KERAS_EHRNET_REFERENCE
 MINUTES ?= 5
 DEMO_PHOTO ?= docs/pictures/astronaut.jpg
 
-.PHONY: install demo docs fuzz test test-android test-tf217 test-web notebooks lint format clean
+.PHONY: install demo docs fuzz pack-android test test-android test-answers test-tf217 test-web notebooks lint format clean
 
 install: .venv/installed
 
@@ -35,6 +35,15 @@ test-android: install
 # The page in a browser, beside Python. Needs node, npm and Debian's chromium.
 test-web: install
 	bash deploy/web/test.sh $(BIN)/python
+
+# All runtimes on the same photographs, and a table of how far apart they are. Needs what the two before need.
+test-answers: install
+	cd deploy/web && npm install --no-audit --no-fund --no-package-lock --silent
+	KERAS_EHRNET_ALL_RUNTIMES=1 $(BIN)/python -m pytest -s tests/test_one_answer.py
+
+# Compiles the Android app against stubs, packs, signs and verifies it. Needs the packages that pack.sh names.
+pack-android: install
+	bash deploy/android/pack.sh build/android $(BIN)/python
 
 # The site, in build/site; anything that does not fit together is an error.
 docs: install

@@ -1,7 +1,7 @@
 """What Python finds in three pictures, for the browser to be compared with: expected.py FOLDER.
 
 FOLDER receives the pictures as PNG, which every reader decodes alike, and `expected.json`: people by way to find them
-and picture. The folder `networks` beside this file receives those of the package, and one of them as ONNX and in int8.
+and picture. The folder `networks` beside this file receives those of the package, both as ONNX, and one in int8.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ WAYS = {
     "one person, int8": (f"{ONE}-int8.tflite", None),
     "one person, ONNX": (f"{ONE}.onnx", None),
     "several people": (f"{SEVERAL}.tflite", None),
+    "several people, ONNX": (f"{SEVERAL}.onnx", None),
     "several people, refined": (f"{SEVERAL}.tflite", f"{ONE}.tflite"),
 }
 """File of the network, and of the one that looks at everyone again."""
@@ -53,8 +54,9 @@ def make_networks(images: list[np.ndarray]) -> None:
     NETWORKS.mkdir(exist_ok=True)
     for name in (ONE, SEVERAL):
         shutil.copy(ROOT / f"keras_ehrnet/weights/packaged/{name}.tflite", NETWORKS)
-    if not (NETWORKS / f"{ONE}.onnx").exists():
-        ke.export.onnx(ONE, NETWORKS / f"{ONE}.onnx", decode="poses")
+    for name in (ONE, SEVERAL):
+        if not (NETWORKS / f"{name}.onnx").exists():
+            ke.export.onnx(name, NETWORKS / f"{name}.onnx", decode="poses", multi_person=name == SEVERAL)
     if not (NETWORKS / f"{ONE}-int8.tflite").exists():
         scenes = Scenes(image_size=(256, 256), people=(1, 1))
         drawn = [scenes.render(index)[0] for index in range(CALIBRATION)]

@@ -3,21 +3,14 @@
 import assert from "node:assert/strict";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { chromium } from "playwright-core";
-import { serve } from "./serve.mjs";
+import { opened } from "./browser.mjs";
 
 const FOLDER = process.argv[2];
 const NEAR_PIXELS = 1;
 const FEWEST_JOINTS = 5;
 const SEEN = 0.2;
 
-const server = await serve();
-const address = `http://localhost:${server.address().port}`;
-const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-  args: ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"],
-});
-const page = await browser.newPage({ viewport: { width: 1000, height: 900 } });
+const { page, address, close } = await opened();
 const failures = [];
 page.on("pageerror", (error) => failures.push(error.message));
 
@@ -116,6 +109,5 @@ try {
   assert.deepEqual(failures, []);
   console.log("The page works.");
 } finally {
-  await browser.close();
-  server.close();
+  await close();
 }

@@ -51,7 +51,7 @@ class MainActivity : ComponentActivity() {
             }
         }
         val provider = ProcessCameraProvider.getInstance(this)
-        provider.addListener({ watch(provider.get()) }, ContextCompat.getMainExecutor(this))
+        provider.addListener(Runnable { watch(provider.get()) }, ContextCompat.getMainExecutor(this))
     }
 
     private fun watch(provider: ProcessCameraProvider) {
@@ -59,7 +59,7 @@ class MainActivity : ComponentActivity() {
             .setBackpressureStrategy(ImageAnalysis.STRATEGY_KEEP_ONLY_LATEST)
             .setOutputImageFormat(ImageAnalysis.OUTPUT_IMAGE_FORMAT_RGBA_8888)
             .build()
-        analysis.setAnalyzer(worker) { frame -> frame.use { look(it) } }
+        analysis.setAnalyzer(worker, ImageAnalysis.Analyzer { frame -> frame.use { look(it) } })
         try {
             provider.unbindAll()
             provider.bindToLifecycle(this, CameraSelector.DEFAULT_BACK_CAMERA, analysis)

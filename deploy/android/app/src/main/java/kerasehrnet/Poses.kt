@@ -196,20 +196,24 @@ class Letterbox(val imageWidth: Int, val imageHeight: Int, val inputWidth: Int, 
         if (argb.size != imageWidth * imageHeight) {
             throw PoseException("A picture of ${imageWidth}x$imageHeight is needed. Received: ${argb.size} pixels")
         }
-        val across = Taps(inputWidth, imageWidth, left)
-        val down = Taps(inputHeight, imageHeight, top)
+        val step = (1 / factor).toFloat()
+        val across = Places(inputWidth, step, ((0.5 - left) / factor - 0.5).toFloat(), true)
+        val down = Places(inputHeight, step, ((0.5 - top) / factor - 0.5).toFloat(), false)
         val result = ByteArray(3 * inputWidth * inputHeight)
         var at = 0
         for (row in 0 until inputHeight) {
-            val upper = down.first[row] * imageWidth
-            val lower = down.second[row] * imageWidth
+            val y = down.first[row]
             for (column in 0 until inputWidth) {
-                val first = across.first[column]
-                val second = across.second[column]
+                val x = across.first[column]
+                val part = across.part[column]
+                val upperLeft = color(argb, x, y)
+                val upperRight = color(argb, x + 1, y)
+                val lowerLeft = color(argb, x, y + 1)
+                val lowerRight = color(argb, x + 1, y + 1)
                 for (shift in 16 downTo 0 step 8) {
-                    val above = across.mix(column, argb[upper + first] shr shift, argb[upper + second] shr shift)
-                    val below = across.mix(column, argb[lower + first] shr shift, argb[lower + second] shr shift)
-                    val value = above * down.firstWeight[row] + below * down.secondWeight[row]
+                    val above = between(upperLeft shr shift and 0xff, upperRight shr shift and 0xff, part)
+                    val below = between(lowerLeft shr shift and 0xff, lowerRight shr shift and 0xff, part)
+                    val value = (above + down.part[row].toDouble() * (below - above)).toFloat()
                     result[at++] = Math.rint(value.toDouble()).toInt().toByte()
                 }
             }
@@ -217,27 +221,24 @@ class Letterbox(val imageWidth: Int, val imageHeight: Int, val inputWidth: Int, 
         return result
     }
 
-    /** Along one axis, the two pixels of the picture that a pixel of the input lies between; outside it is black. */
-    private inner class Taps(inputSide: Int, imageSide: Int, offset: Double) {
-        val first = IntArray(inputSide)
-        val second = IntArray(inputSide)
-        val firstWeight = FloatArray(inputSide)
-        val secondWeight = FloatArray(inputSide)
+    private fun color(argb: IntArray, x: Int, y: Int): Int =
+        if (x < 0 || y < 0 || x >= imageWidth || y >= imageHeight) 0 else argb[y * imageWidth + x]
+
+    private fun between(from: Int, to: Int, part: Float): Float = (from + part.toDouble() * (to - from)).toFloat()
+
+    /** Where the pixels of one side come from, in single precision step by step as OpenCV 5 has it: the same bytes follow. */
+    private class Places(count: Int, step: Float, start: Float, fused: Boolean) {
+        val first = IntArray(count)
+        val part = FloatArray(count)
 
         init {
-            for (index in 0 until inputSide) {
-                val place = (index + 0.5 - offset) / factor - 0.5
-                val before = floor(place).toInt()
-                val share = (place - before).toFloat()
-                first[index] = before.coerceIn(0, imageSide - 1)
-                second[index] = (before + 1).coerceIn(0, imageSide - 1)
-                firstWeight[index] = if (before in 0 until imageSide) 1 - share else 0f
-                secondWeight[index] = if (before + 1 in 0 until imageSide) share else 0f
+            for (index in 0 until count) {
+                val product = step.toDouble() * index
+                val place = ((if (fused) product else product.toFloat().toDouble()) + start).toFloat()
+                first[index] = floor(place.toDouble()).toInt()
+                part[index] = place - first[index]
             }
         }
-
-        fun mix(index: Int, one: Int, other: Int): Float =
-            (one and 0xff) * firstWeight[index] + (other and 0xff) * secondWeight[index]
     }
 
     companion object {
