@@ -1,18 +1,38 @@
-"""One photograph, one answer: whatever runs a network, its joints lie where the Keras model's lie."""
+"""One photograph, one answer: whatever runs a network, its joints lie where the Keras model's lie.
+
+`pytest -s` prints the table. The browser and the JVM are asked where their tools are; `make test-answers` demands them.
+"""
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 import keras_ehrnet as ke
+from keras_ehrnet.export.common import load
 from keras_ehrnet.prediction.pipeline import Settings, estimate
 from keras_ehrnet.runtime.onnx import OnnxNetwork
 
-WEIGHTS = "efficientpose-rt-coco"
+ROOT = Path(__file__).parents[1]
 PHOTOS = 3
+ONE, SEVERAL = "efficientpose-rt-coco", "efficientpose-rt-people"
+SEEN = 0.2
+"""Score from which on a joint counts as seen: what is fainter lies on flat maps, where the highest place is chance."""
+
+LEAST = 0.15
+"""Score of people who are compared, of several."""
+
+Keypoints = list[np.ndarray]
+"""Of the people in one picture, `(N, K, 3)`; one array per picture."""
 
 
 class OpenVinoNetwork(OnnxNetwork):
@@ -32,41 +52,171 @@ class OpenVinoNetwork(OnnxNetwork):
         }
 
 
+@dataclass(frozen=True)
+class Case:
+    """A network as files, and who the Keras model finds."""
+
+    tflite: Path
+    onnx: Path | None
+    settings: Settings
+    expected: Keypoints
+
+
 @pytest.fixture(scope="module")
 def photos(reference) -> list[np.ndarray]:
     paths = sorted((reference / "data/coco_samples/images").glob("*.jpg"))[:PHOTOS]
+    assert len(paths) == PHOTOS
     return [ke.images.read_image(path) for path in paths]
 
 
 @pytest.fixture(scope="module")
-def expected(photos):
-    predictor = ke.PosePredictor.load("efficientpose-rt", weights=WEIGHTS, min_score=0)
-    return predictor.network.model, predictor.network.skeleton, predictor(photos)
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("answers")
 
 
 @pytest.fixture(scope="module")
-def farthest(photos, expected):
-    """A function from a network to the largest distance of its joints from the Keras model's, which it prints."""
+def cases(photos, folder, reference) -> dict[str, Case]:
+    written = {}
+    for name, kind, precision in (
+        (ONE, "none", "float32"),
+        (ONE, "poses", "float32"),
+        (SEVERAL, "poses", "float32"),
+        (ONE, "poses", "int8"),
+    ):
+        network = load(name, None, None, None)
+        several = name == SEVERAL
+        settings = Settings(min_score=LEAST if several else 0, multi_person=several, max_people=20)
+        found = [poses.keypoints for poses in estimate(network, photos, settings)]
+        assert sum(map(len, found)) >= PHOTOS
+        options = {"decode": kind, "skeleton": network.skeleton, "input_size": network.input_size}
+        options |= {"multi_person": True} if several else {}
+        path = folder / f"{name}-{kind}-{precision}"
+        photographs = {"calibration": reference / "data/coco_samples/images"} if precision == "int8" else {}
+        tflite = ke.export.tflite(network.model, path.with_suffix(".tflite"), precision, **options, **photographs)
+        onnx = None if photographs else ke.export.onnx(network.model, path.with_suffix(".onnx"), **options)
+        inside = Settings(min_score=settings.min_score, max_people=20)
+        written[f"{name}, {kind}, {precision}"] = Case(tflite, onnx, inside, found)
+    return written
 
-    def of(network, name: str) -> float:
-        found = estimate(network, photos, Settings(min_score=0))
-        distances = [
-            np.linalg.norm(here.xy - there.xy, axis=-1) for here, there in zip(found, expected[2], strict=True)
-        ]
-        largest = float(np.max(distances))
-        print(f"{name}: {largest:.4f} px at most, {np.median(distances):.4f} px in the median")
-        return largest
+
+@pytest.fixture(scope="module")
+def pictures(photos, folder) -> list[Path]:
+    """The photographs as PNG, which every reader decodes alike."""
+    paths = [folder / f"{number}.png" for number in range(PHOTOS)]
+    for path, photo in zip(paths, photos, strict=True):
+        cv2.imwrite(str(path), photo[..., ::-1])
+    return paths
+
+
+def asked(folder: Path, cases: dict[str, Case], pictures: list[Path], command: Sequence[object], answer: str):
+    """Who another program finds, by network: it reads `jobs.json`, and writes one answer for each job."""
+    files = [
+        file for case in cases.values() if "poses" in case.tflite.name for file in (case.tflite, case.onnx) if file
+    ]
+    jobs = [{"network": str(file), "picture": str(picture)} for file in files for picture in pictures]
+    (folder / "jobs.json").write_text(json.dumps(jobs), encoding="utf-8")
+    result = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    answers = iter(json.loads((folder / answer).read_text(encoding="utf-8")))
+    return {file: [next(answers) for _ in pictures] for file in files}
+
+
+def need(holds: bool, what: str) -> None:
+    if not holds:
+        (pytest.fail if os.environ.get("KERAS_EHRNET_ALL_RUNTIMES") else pytest.skip)(f"{what}; make test-answers")
+
+
+@pytest.fixture(scope="module")
+def browser(folder, cases, pictures):
+    web, chromium = ROOT / "deploy/web", os.environ.get("CHROMIUM", "/usr/bin/chromium")
+    need(Path(chromium).exists() and (web / "node_modules").is_dir(), "needs chromium, and npm install in deploy/web")
+    return asked(folder, cases, pictures, ["node", web / "answers.mjs", folder], "browser.json")
+
+
+@pytest.fixture(scope="module")
+def jvm(folder, cases, pictures):
+    need(shutil.which("kotlinc") is not None, "needs kotlin, junit4, libandroid-json-java and libjna-java")
+    script = ROOT / "deploy/android/compile.sh"
+    compiled = subprocess.run(["bash", script, folder / "classes"], capture_output=True, text=True, check=False)
+    assert compiled.returncode == 0, compiled.stderr
+    litert = pytest.importorskip("ai_edge_litert").__path__[0] + "/libLiteRt.so"
+    command = ["java", "-cp", compiled.stdout.strip(), "kerasehrnet.AnswersKt", litert, folder]
+    return asked(folder, cases, pictures, command, "jvm.json")
+
+
+def by_python(open_file: Callable[[Path], ke.runtime.Network], format: str):
+    def find(case: Case, photos, request) -> Keypoints:
+        return [poses.keypoints for poses in estimate(open_file(getattr(case, format)), photos, case.settings)]
+
+    return find
+
+
+def by_program(fixture: str, format: str):
+    def find(case: Case, photos, request) -> Keypoints:
+        found = request.getfixturevalue(fixture)[getattr(case, format)]
+        joints = case.expected[0].shape[1]
+        people = [np.array(answer, np.float32).reshape(-1, joints, 3) for answer in found]
+        return [here[here[..., 2].mean(axis=1) >= case.settings.min_score] for here in people]
+
+    return find
+
+
+RUNTIMES = {
+    "LiteRT": by_python(ke.runtime.load, "tflite"),
+    "ONNX Runtime": by_python(OnnxNetwork, "onnx"),
+    "OpenVINO": by_python(OpenVinoNetwork, "onnx"),
+    "LiteRT.js": by_program("browser", "tflite"),
+    "ONNX Runtime Web": by_program("browser", "onnx"),
+    "LiteRT on the JVM": by_program("jvm", "tflite"),
+}
+"""Whoever answers -> the function that asks."""
+
+
+@pytest.fixture
+def distances(cases, photos, request):
+    """A function from a runtime and a network to the distances of joints from another's, and their scores there."""
+
+    def of(runtime: str, network: str, other: str = "Keras") -> tuple[np.ndarray, np.ndarray]:
+        case = cases[network]
+        found = RUNTIMES[runtime](case, photos, request)
+        expected = case.expected if other == "Keras" else RUNTIMES[other](case, photos, request)
+        apart, scores = [], []
+        for here, there, photo in zip(found, expected, photos, strict=True):
+            assert len(here) == len(there)
+            sides = photo.shape[1::-1]
+            inside = (np.clip(keypoints[..., :2], 0, sides) for keypoints in (here, there))
+            apart.append(np.linalg.norm(next(inside) - next(inside), axis=-1).ravel())
+            scores.append(there[..., 2].ravel())
+        apart, scores = np.concatenate(apart), np.concatenate(scores)
+        seen = apart[scores >= SEEN]
+        print(
+            f"\n{network:40} {runtime:17} from {other:6} {len(seen):3} joints seen: {np.median(seen):7.4f} px in the "
+            f"median, {seen.max():8.4f} at most; of all {len(apart):3} {apart.max():8.4f}",
+            end="",
+        )
+        return apart, scores
 
     return of
 
 
-@pytest.mark.parametrize("kind", ["none", "poses"])
-def test_float32(photos, expected, farthest, tmp_path, kind):
-    model, skeleton, _ = expected
-    assert len(photos) == PHOTOS
-    options = {"skeleton": skeleton, "decode": kind}
-    lite = ke.runtime.load(ke.export.tflite(model, tmp_path / "model.tflite", **options))
-    path = ke.export.onnx(model, tmp_path / "model.onnx", **options)
-    assert farthest(lite, f"LiteRT, {kind}") <= 1
-    assert farthest(OnnxNetwork(path), f"ONNX Runtime, {kind}") <= 1
-    assert farthest(OpenVinoNetwork(path), f"OpenVINO, {kind}") <= 1
+@pytest.mark.parametrize("runtime", ["LiteRT", "ONNX Runtime", "OpenVINO"])
+def test_maps_in_float32(runtime, distances):
+    assert distances(runtime, f"{ONE}, none, float32")[0].max() <= 1
+
+
+@pytest.mark.parametrize("name", [ONE, SEVERAL])
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_people_in_float32(runtime, name, distances):
+    assert distances(runtime, f"{name}, poses, float32")[0].max() <= 1
+
+
+@pytest.mark.parametrize("runtime", ["LiteRT.js", "LiteRT on the JVM"])
+def test_people_in_int8_are_the_same_everywhere(runtime, distances):
+    apart, scores = distances(runtime, f"{ONE}, poses, int8", "LiteRT")
+    assert apart[scores >= SEEN].max() <= 3
+
+
+def test_people_in_int8(distances):
+    """A pixel of the input is about 3 of these photographs, and 8 bits move some joints by more than one."""
+    apart, scores = distances("LiteRT", f"{ONE}, poses, int8")
+    assert np.median(apart[scores >= SEEN]) <= 3
