@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from keras_ehrnet.support.messages import is_whole
+from keras_ehrnet.support.messages import check_threshold, is_whole
 
 if TYPE_CHECKING:
     from keras_ehrnet.interchange import People
@@ -52,6 +52,9 @@ def poses(image: np.ndarray, people: People, *, threshold: float = 0.2, style: S
     Returns:
         A new uint8 array of the same shape.
 
+    Raises:
+        ValueError: if the threshold is no number.
+
     Example:
         >>> import numpy as np
         >>> from keras_ehrnet import Poses, draw, skeletons
@@ -59,6 +62,7 @@ def poses(image: np.ndarray, people: People, *, threshold: float = 0.2, style: S
         >>> bool(draw.poses(np.zeros((16, 16, 3), np.uint8), people).any())
         True
     """
+    check_threshold(threshold)
     style = style or Style()
     canvas = np.ascontiguousarray(image).copy()
     boxes = people.boxes(0.0)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import glob
+import io
 import os
-import threading
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,14 +16,17 @@ from typing import Any, Protocol, TypeGuard
 import cv2
 import numpy as np
 
-from keras_ehrnet.support import encoded
+from keras_ehrnet.support import encoded, heif
 from keras_ehrnet.support.errors import ImageError, reading
 from keras_ehrnet.support.files import replacing
 from keras_ehrnet.support.limits import check_size
 from keras_ehrnet.support.messages import warn
+from keras_ehrnet.support.opencv import quiet_opencv
 from keras_ehrnet.support.terminal import silenced
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pnm")
+IMAGE_SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pnm", *heif.SUFFIXES,
+)  # fmt: skip
 """Names of image files end like this."""
 
 _WRITERS = {
@@ -107,6 +110,7 @@ def _opened(path: Path, state: tuple[int, int, int], process: int) -> zipfile.Zi
 def read_image(source: ImageSource) -> np.ndarray:
     """An image as RGB, whatever it was stored as.
 
+    JPEG, PNG, BMP, WebP, TIFF, GIF, PPM, and all else that OpenCV knows; HEIC with the extra `heic`.
     Gray images become three equal channels, CMYK is converted, transparency is dropped (the colors as stored, which
     is what TensorFlow, OpenCV and Pillow do too), 16 bits lose their lower 8, animations give their first frame, and
     pictures that a camera marked as rotated (EXIF) are turned upright.
@@ -149,6 +153,8 @@ def read_image(source: ImageSource) -> np.ndarray:
             warn(f"The image lacks its end marker, but nothing of the picture. Received: {name}")
             data = mended
     with reading(ImageError, name, "The image"):
+        if heif.is_heif(data):
+            return _from_array(heif.decode(data, name))
         bgr = _decoded(data, cv2.IMREAD_COLOR | (cv2.IMREAD_IGNORE_ORIENTATION if encoded.is_webp(data) else 0))
         if bgr is None or (_CUTS_FLOATS and data.startswith(encoded.TIFF)):
             pixels = _decoded(data, cv2.IMREAD_UNCHANGED)
@@ -156,7 +162,7 @@ def read_image(source: ImageSource) -> np.ndarray:
                 rgb = pixels if pixels.ndim == 2 else pixels[..., 2::-1]
                 return _upright(_from_other_numbers(rgb, name), encoded.orientation(data))
     if bgr is None:
-        known = _looks_like_image(data[:16])
+        known = _looks_like_image(data[:64])
         problem = "The image is cut short or damaged." if known else "This is not an image of a known format."
         raise ImageError(f"{problem} Received: {name}")
     rgb = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=bgr)
@@ -171,7 +177,7 @@ def is_pillow_image(source: object) -> TypeGuard[PillowImage]:
 
 def is_one_image(source: object) -> TypeGuard[ImageSource]:
     """Whether `read_image` takes something as one image, rather than its items as several."""
-    single = (str, os.PathLike, ArchiveMember, bytes, bytearray, memoryview)
+    single = (str, os.PathLike, ArchiveMember, bytes, bytearray, memoryview, io.IOBase)
     return isinstance(source, single) or (isinstance(source, np.ndarray) and source.ndim < 4) or is_pillow_image(source)
 
 
@@ -187,13 +193,13 @@ def is_image_file(path: str | os.PathLike) -> bool:
         return True
     try:
         with path.open("rb") as file:
-            return _looks_like_image(file.read(16))
+            return _looks_like_image(file.read(64))
     except OSError:
         return False
 
 
 def list_images(folder_or_pattern: str | os.PathLike, recursive: bool = False) -> list[Path]:
-    """Image files of a folder or of a pattern, sorted by name.
+    """Image files of a folder or of a pattern, sorted by name. How many others a folder holds is told by a warning.
 
     Args:
         folder_or_pattern: a folder, of which every file that looks like an image is taken (`is_image_file`; hidden
@@ -209,7 +215,10 @@ def list_images(folder_or_pattern: str | os.PathLike, recursive: bool = False) -
     path = Path(folder_or_pattern)
     if path.is_dir():
         candidates = path.rglob("*") if recursive else path.iterdir()
-        found = [file for file in candidates if not file.name.startswith(".") and is_image_file(file)]
+        files = [file for file in candidates if not file.name.startswith(".") and file.is_file()]
+        found = [file for file in files if is_image_file(file)]
+        if found:
+            _tell_others(sorted(set(files) - set(found)), path)
     elif path.is_file():
         found = [path]
     else:
@@ -218,6 +227,13 @@ def list_images(folder_or_pattern: str | os.PathLike, recursive: bool = False) -
         exists = "There are no images in this folder." if path.is_dir() else "There is no such file or folder."
         raise FileNotFoundError(f"{exists} Received: {folder_or_pattern}")
     return sorted(found)
+
+
+def _tell_others(others: Sequence[Path], folder: Path) -> None:
+    if others:
+        listed = ", ".join(str(file.relative_to(folder)) for file in others[:5]) + (", ..." if others[5:] else "")
+        files = "1 file is" if len(others) == 1 else f"{len(others)} files are"
+        warn(f"{files} no image, and left out: {listed}. Received: {folder}")
 
 
 def find_images(names: Iterable[str], place: str | os.PathLike) -> dict[str, Path | ArchiveMember]:
@@ -289,8 +305,8 @@ def _bytes_of(source: ImageSource) -> tuple[bytes, str]:
         source = Path(source)
     elif not isinstance(source, ArchiveMember):
         raise TypeError(
-            "An image is given as a path, a member of an archive, bytes, an array or a PIL image. "
-            f"Received: {type(source).__name__}"
+            "An image is given as a path, a member of an archive, bytes (of an open file, its read()), an array or a "
+            f"PIL image. Received: {type(source).__name__}"
         )
     try:
         return source.read_bytes(), str(source)
@@ -360,7 +376,7 @@ def _from_other_numbers(pixels: np.ndarray, name: str) -> np.ndarray:
 
 
 def _decoded(data: bytes, flags: int) -> np.ndarray | None:
-    with _quiet_opencv():
+    with quiet_opencv():
         return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
 
 
@@ -385,27 +401,4 @@ _SIGNATURES = (*_CHECKS, b"GIF87a", b"GIF89a", b"BM", *encoded.TIFF, b"P4", b"P5
 
 def _looks_like_image(start: bytes) -> bool:
     # Sounds and films are RIFF files, too.
-    return start.startswith(_SIGNATURES) or encoded.is_webp(start)
-
-
-# OpenCV 5 has its log in a module of its own, OpenCV 4 at the top.
-_opencv_log: Any = getattr(cv2.utils, "logging", cv2)
-_SILENT = 0
-_quiet_lock = threading.Lock()
-_quiet_state = {"inside": 0, "level": 0}
-
-
-@contextmanager
-def _quiet_opencv() -> Iterator[None]:
-    """Silences OpenCV's log. The level is global: the first thread in lowers it, the last one out restores it."""
-    with _quiet_lock:
-        if _quiet_state["inside"] == 0:
-            _quiet_state["level"] = _opencv_log.setLogLevel(_SILENT)
-        _quiet_state["inside"] += 1
-    try:
-        yield
-    finally:
-        with _quiet_lock:
-            _quiet_state["inside"] -= 1
-            if _quiet_state["inside"] == 0:
-                _opencv_log.setLogLevel(_quiet_state["level"])
+    return start.startswith(_SIGNATURES) or encoded.is_webp(start) or heif.is_heif(start)

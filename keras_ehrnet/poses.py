@@ -13,6 +13,8 @@ import numpy as np
 
 from keras_ehrnet import interchange
 from keras_ehrnet.skeletons import Skeleton
+from keras_ehrnet.support.errors import NobodyError
+from keras_ehrnet.support.messages import check_threshold
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -125,8 +127,22 @@ class Poses:
         return self.keypoints[..., 2]
 
     def joint(self, name: str, person: int = 0) -> tuple[float, float, float]:
-        """x, y and score of one joint by name."""
-        x, y, score = self.keypoints[person, self.skeleton.index(name)]
+        """x, y and score of one joint by name.
+
+        Args:
+            name: str. As the skeleton has it.
+            person: int. The person's number, from 0, the best one first; -1 is the last one.
+
+        Raises:
+            ValueError: if the skeleton has no such joint.
+            NobodyError: if there is no such person, as where nobody was found.
+        """
+        joint = self.skeleton.index(name)
+        if not -len(self) <= person < len(self):
+            raise NobodyError(
+                f"There is no such person: {len(self)} were found, which len(poses) tells. Received: person={person}"
+            )
+        x, y, score = self.keypoints[person, joint]
         return float(x), float(y), float(score)
 
     def boxes(self, threshold: float = 0.0) -> np.ndarray:
@@ -137,7 +153,11 @@ class Poses:
 
         Returns:
             Float32 array of shape `(N, 4)`: left, top, right, bottom in pixels; zeros for a person without joints.
+
+        Raises:
+            ValueError: if the threshold is no number.
         """
+        check_threshold(threshold)
         found = (self.confidence > threshold)[..., None]
         low = np.where(found, self.xy, np.inf).min(axis=1)
         high = np.where(found, self.xy, -np.inf).max(axis=1)

@@ -112,7 +112,7 @@ class Skeleton:
     def mapping_to(self, other: Skeleton) -> tuple[int | None, ...]:
         """For every joint of `other`, the joint of this skeleton with the same meaning, or None.
 
-        Spelling does not matter: `Left-Eye`, `left eye` and `eye_L` are `left_eye`.
+        Spelling does not matter: `Left-Eye`, `left eye`, `lefteye` and `eye_L` are `left_eye`.
 
         Example:
             >>> from keras_ehrnet.skeletons import COCO_17, LSP_14
@@ -209,9 +209,19 @@ def _side(joint_name: str) -> tuple[str, str] | None:
     return _SIDES[words[places[0]]], "_".join(rest)
 
 
+def _unspaced_side(joint_name: str) -> tuple[str, str] | None:
+    """Side and rest of `lefteye` or `eyeleft`; it may be another word, so that no mirror twin follows from it."""
+    name = joint_name.lower()
+    for side in _OTHER_SIDE:
+        rest = name.removeprefix(side) if name.startswith(side) else name.removesuffix(side)
+        if rest not in ("", name) and rest.isalpha():
+            return side, rest
+    return None
+
+
 def _meaning(joint_name: str) -> str:
     """One spelling for all that mean the same joint."""
-    side = _side(joint_name)
+    side = _side(joint_name) or _unspaced_side(joint_name)
     name = "_".join(side) if side else "_".join(_words(joint_name))
     return _SYNONYMS.get(name, name)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -73,6 +74,29 @@ def test_a_reader_tells_its_own_errors_and_hides_no_missing_files() -> None:
         raise FileNotFoundError("none")
     with pytest.raises(AnnotationError, match="x is 1. Received: 2"), reading(AnnotationError, "file"):
         raise ValueError("x is 1. Received: 2")
+
+
+def test_mistakes_of_ones_own_are_no_damage() -> None:
+    source = "import numpy as np\ndef use(entry):\n    return {}\n"
+    ours = {"__name__": "keras_ehrnet.data.coco"}
+    library = {"__name__": "keras.src.saving"}
+
+    def used(code: str, entry: object, where: dict[str, str] = ours) -> object:
+        names: dict[str, Any] = dict(where)
+        exec(source.format(code), names)
+        with reading(AnnotationError, "people.json"):
+            return names["use"](entry)
+
+    for code, kind in (("entrys", NameError), ("entry.gett('id')", AttributeError), ("np.gett", AttributeError)):
+        with pytest.raises(kind) as caught:
+            used(code, {})
+        assert not isinstance(caught.value, AnnotationError)
+    # A list where an object was to be, or nothing: that may be the file.
+    for entry in ([], None, "a"):
+        with pytest.raises(AnnotationError, match="The file is damaged .*Received: people.json"):
+            used("entry.get('id')", entry)
+    with pytest.raises(AnnotationError, match="is damaged"):
+        used("np.gett", None, library)
 
 
 def test_records_outside_their_shard_are_refused(tmp_path: Path) -> None:

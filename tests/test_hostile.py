@@ -8,6 +8,7 @@ import json
 import pickle
 import re
 import struct
+import tracemalloc
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,8 @@ from keras_ehrnet.runtime import litert
 from keras_ehrnet.runtime.apart import ApartEngine
 from keras_ehrnet.runtime.engine import LocalEngine
 from keras_ehrnet.runtime.onnx import OnnxNetwork
-from keras_ehrnet.support.errors import AnnotationError, ImageError, ModelError, WeightsError
+from keras_ehrnet.support.errors import AnnotationError, CheckpointError, ImageError, ModelError, WeightsError
+from keras_ehrnet.training.checkpoints import Checkpoints
 from keras_ehrnet.weights import formats, registry
 
 PACKAGED = registry.packaged()["efficientpose-rt-coco"].exported_path
@@ -189,6 +191,26 @@ def test_archives_that_unpack_to_too_much_are_refused(tmp_path: Path) -> None:
             read(path)
 
 
+def test_checkpoints_that_unpack_to_too_much_are_refused(tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, name="dense")])
+    model.compile("sgd", "mse")
+    model.optimizer.build(model.trainable_variables)
+    checkpoints = Checkpoints(tmp_path)
+    path = checkpoints.save(model, 1)
+    with np.load(path) as file:
+        arrays = dict(file)
+    assert checkpoints.restore(model) == 1
+    name = next(name for name, array in arrays.items() if array.shape == (2, 2))
+    for other in (np.broadcast_to(np.float32(0), (1 << 15, 1 << 12)), np.full((2, 2), "a" * (1 << 20))):
+        np.savez_compressed(path, **{**arrays, name: other})
+        assert path.stat().st_size < 1 << 20
+        tracemalloc.start()
+        with pytest.raises(CheckpointError, match="does not fit|something else where numbers are"):
+            checkpoints.restore(model)
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+        tracemalloc.stop()
+
+
 def test_pictures_in_archives_that_unpack_to_too_much_are_refused(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("KERAS_EHRNET_MAX_MEGABYTES", "1")
     path = tmp_path / "a.zip"
@@ -253,6 +275,29 @@ def test_converted_weights_know_their_values(tmp_path: Path) -> None:
     path = ke.weights.convert(model, tmp_path / "keras.weights.h5", tmp_path / "own.weights.h5")
     ke.weights.load(model, path)
     kernel = model.get_weights()[0].tobytes()
-    path.write_bytes(path.read_bytes().replace(kernel, bytes(len(kernel))))
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(kernel, bytes(len(kernel))))
+    with pytest.raises(WeightsError, match="its bytes are not those that were saved"):
+        ke.weights.load(model, path)
+    path.write_bytes(path.read_bytes()[: whole.index(b"keras_ehrnet_file_sha256:")])  # as of earlier versions
     with pytest.raises(WeightsError, match="its values are not those that were saved"):
         ke.weights.load(model, path)
+
+
+def test_no_byte_of_converted_weights_reaches_hdf5_changed(tmp_path: Path, monkeypatch) -> None:
+    """HDF5 may follow a damaged heap for ever, which no time limit of ours would end."""
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, name="dense")])
+    model.save_weights(tmp_path / "keras.weights.h5")
+    path = ke.weights.convert(model, tmp_path / "keras.weights.h5", tmp_path / "own.weights.h5")
+    expected = model.get_weights()
+    model.set_weights([np.zeros_like(weight) for weight in expected])
+    model.load_weights(path)  # Keras itself reads it as any other.
+    assert all(map(np.array_equal, model.get_weights(), expected))
+    whole = bytearray(path.read_bytes())
+    monkeypatch.setattr(h5py, "File", lambda *_: pytest.fail("opened"))
+    for place in range(9, len(whole) - 89, 97):
+        whole[place] ^= 16
+        path.write_bytes(whole)
+        with pytest.raises(WeightsError, match="is damaged: its bytes are not those"):
+            ke.weights.load(model, path)
+        whole[place] ^= 16

@@ -8,14 +8,18 @@ import json
 import os
 import pickle
 import struct
+import sys
 import zipfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+import pillow_heif
 import pytest
+from PIL import Image
 
 from keras_ehrnet.data import ArchiveMember, ImageError, is_image_file, list_images, read_image, write_image
 from keras_ehrnet.support import encoded as encoded_images
@@ -248,6 +252,8 @@ def test_missing_files_folders_and_wrong_types(tmp_path: Path) -> None:
         read_image(tmp_path)
     with pytest.raises(TypeError, match="Received: int"):
         read_image(3)
+    with Path(__file__).open("rb") as file, pytest.raises(TypeError, match=r"of an open file, its read\(\)"):
+        read_image(file)
 
 
 def test_arrays() -> None:
@@ -301,8 +307,11 @@ def test_listing(tmp_path: Path) -> None:
     for name in ("b.PNG", "a.jpg", "nosuffix", ".hidden.png", "notes.txt", "inner/c.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"text" if name == "notes.txt" else png)
-    assert [path.name for path in list_images(tmp_path)] == ["a.jpg", "b.PNG", "nosuffix"]
-    assert [path.name for path in list_images(tmp_path, recursive=True)] == ["a.jpg", "b.PNG", "c.png", "nosuffix"]
+    with pytest.warns(UserWarning, match="^1 file is no image, and left out: notes.txt. Received: "):
+        assert [path.name for path in list_images(tmp_path)] == ["a.jpg", "b.PNG", "nosuffix"]
+    (tmp_path / "inner" / "song.wav").write_bytes(b"RIFF____WAVE")
+    with pytest.warns(UserWarning, match="^2 files are no image, and left out: inner/song.wav, notes.txt. Received: "):
+        assert [path.name for path in list_images(tmp_path, recursive=True)] == ["a.jpg", "b.PNG", "c.png", "nosuffix"]
     assert [path.name for path in list_images(f"{tmp_path}/*.*")] == ["a.jpg", "b.PNG", "notes.txt"]
     assert list_images(tmp_path / "a.jpg") == [tmp_path / "a.jpg"]
     assert not is_image_file(tmp_path / "notes.txt") and not is_image_file(tmp_path)
@@ -314,6 +323,58 @@ def test_listing(tmp_path: Path) -> None:
     ):
         with pytest.raises(FileNotFoundError, match=message):
             list_images(tmp_path / nothing)
+
+
+def heic(pixels: np.ndarray, **options: Any) -> bytes:
+    file = io.BytesIO()
+    pillow_heif.from_pillow(Image.fromarray(pixels)).save(file, quality=-1, **options)
+    return file.getvalue()
+
+
+def test_heic(tmp_path: Path) -> None:
+    pixels = np.zeros((48, 80, 3), np.uint8)
+    pixels[:16, :32] = 255, 0, 0
+    found = read_image(heic(pixels))
+    assert found.shape == (48, 80, 3) and found.dtype == np.uint8
+    assert np.abs(found.astype(int) - pixels)[2:14, 2:30].max() <= 4
+    assert np.abs(found.astype(int) - pixels)[20:, 36:].max() <= 4
+    for name in ("a.HEIC", "b.heif", "nosuffix"):
+        (tmp_path / name).write_bytes(heic(pixels))
+        assert np.array_equal(read_image(tmp_path / name), found)
+    assert [path.name for path in list_images(tmp_path)] == ["a.HEIC", "b.heif", "nosuffix"]
+
+
+def test_heic_is_turned_upright_once() -> None:
+    """Telephones note twice how they were held: HEIF's own note counts."""
+    stored = np.zeros((48, 80, 3), np.uint8)
+    stored[:16, :32] = 255, 0, 0
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = Image.fromarray(stored)
+    pillow_heif.register_heif_opener()
+    image.save(file := io.BytesIO(), "HEIF", exif=exif.tobytes(), quality=-1)
+    upright = read_image(file.getvalue())
+    assert upright.shape == (80, 48, 3)
+    assert upright[4, 44, 0] > 240 > 10 > upright[70, 44, 0]
+
+
+def test_damaged_heic_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = heic(np.random.default_rng(0).integers(0, 256, (48, 80, 3), np.uint8))
+    for length in range(30, len(whole) - 1, 97):
+        with pytest.raises(ImageError, match="The image is damaged"):
+            read_image(whole[:length])
+    monkeypatch.setenv("KERAS_EHRNET_MAX_MEGABYTES", "1")
+    with pytest.raises(ImageError, match="takes 2 MB of memory, and one input may take 1"):
+        read_image(heic(np.zeros((700, 700, 3), np.uint8)))
+
+
+def test_heic_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = heic(np.zeros((32, 32, 3), np.uint8))
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(
+        ImageError, match=r"needs pillow_heif, .*pip install 'keras-ehrnet\[heic\]'  or save it as JPEG"
+    ):
+        read_image(data)
 
 
 def test_writing(tmp_path: Path) -> None:

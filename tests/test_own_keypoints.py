@@ -297,3 +297,22 @@ def test_six_pictures_are_enough_to_set_one_aside(tmp_path):
     assert len(validation) == 1 and training | validation == set(range(6)) and not training & validation
     assert with_validation(chosen, told.append) == used
     assert "1 of 6 images" in told[0] and len(told) == 1
+
+
+def test_images_are_set_aside_however_their_ids_are_written(tmp_path):
+    from keras_ehrnet.data import read_coco
+    from keras_ehrnet.training import recipe as recipes
+    from keras_ehrnet.training.validation import with_validation
+
+    path = write_dogs(tmp_path, 6)
+    content = json.loads(path.read_text())
+    for image in content["images"]:
+        image["id"] = float(image["id"])
+    for entry in content["annotations"]:
+        entry["image_id"] = str(entry["image_id"])
+    path.write_text(json.dumps(content), encoding="utf-8-sig")  # as some programs begin their texts
+    values = {"annotations": str(path), "images": str(tmp_path / "images"), "folder": str(tmp_path / "run")}
+    data = with_validation(recipes.with_changes("h-4", values), print).data
+    parts = [read_coco(str(place)) for place in (data.annotations, data.evaluation_annotations)]
+    assert sorted(len(part) for part in parts) == [1, 5]
+    assert sum(part.num_persons for part in parts) == read_coco(path).num_persons > 0

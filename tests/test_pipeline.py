@@ -15,7 +15,7 @@ from keras_ehrnet.data.augment import Augmentation
 from keras_ehrnet.data.loader import Order, numpy_batches
 from keras_ehrnet.data.targets import Batch, Examples
 from keras_ehrnet.images import ImageError, write_image
-from keras_ehrnet.skeletons import COCO_17
+from keras_ehrnet.skeletons import COCO_17, Skeleton
 
 STRONG = Augmentation(rotation=40, scale=(0.7, 1.4), translation=10, flip=0.5, brightness=0.1, hue=20, mosaic=0.5)
 
@@ -50,6 +50,29 @@ def test_examples_depend_on_seed_epoch_and_index_only(people: Dataset) -> None:
         assert_same((array[row : row + 1] for array in batch), examples.batch([number]))
     assert (batch.images[0] != batch.images[1]).any(), "another epoch, another example"
     assert (replace(examples, seed=2).batch(numbers).images != batch.images).any()
+
+
+def test_a_joint_without_its_twin_is_told_before_the_first_example() -> None:
+    lame = Skeleton("dog", ("left_ear", *COCO_17.joint_names[1:2], *map(str, range(15))), ())
+    dataset = replace(toy(1), skeleton=lame)
+    for change in (STRONG, "efficienthrnet"):
+        with pytest.raises(ValueError, match="Joint 'left_ear' of skeleton 'dog' has no counterpart on the right"):
+            Examples(dataset, (64, 64), change)
+    assert len(Examples(dataset, (64, 64), replace(STRONG, flip=0.0)).batch([(0, 0)]).images) == 1
+    assert Examples(dataset, (64, 64)).batch([(0, 0)]).joints.any()
+
+
+def test_mirroring_without_sides_is_told() -> None:
+    names = ("lft_eye", "rgt_eye", "tail")
+    persons = (Person(np.full((3, 3), 2.0), [0, 0, 9, 9], 81.0),)
+    sample = Sample(1, np.zeros((64, 64, 3), np.uint8), (64, 64), persons)
+    dataset = Dataset("toy", Skeleton("dog", names, ()), (sample,))
+    told = "toy: mirrored images keep every joint in its place, as no name says left or right"
+    assert Examples(dataset, (64, 64), STRONG).report().startswith(told)
+    assert not Examples(dataset, (64, 64)).report()
+    for pairs in ((), ((0, 1),)):
+        named = replace(dataset, skeleton=replace(dataset.skeleton, flip_pairs=pairs))
+        assert not Examples(named, (64, 64), STRONG).report()
 
 
 def test_without_augmentation_the_joints_are_the_annotated_ones(people: Dataset) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from keras_ehrnet import Poses
 from keras_ehrnet.skeletons import COCO_17, LSP_14
+from keras_ehrnet.support.errors import NobodyError
 
 
 def poses(**changes: object) -> Poses:
@@ -21,6 +23,24 @@ def test_equal_people_are_equal_and_hash_alike() -> None:
     assert poses(ids=np.array([1, 2])) == poses(ids=np.array([1, 2]))
     assert poses(image=np.zeros((48, 64, 3), np.uint8)) == poses()
     assert Poses.empty(COCO_17) == Poses.empty(COCO_17)
+
+
+def test_joints_by_name() -> None:
+    assert poses().joint("left_eye") == (3, 4, 5)
+    assert poses().joint("nose", 1) == poses().joint("nose", -1) == (51, 52, 53)
+    for nobody, person in ((Poses.empty(COCO_17), 0), (poses(), 2), (poses(), -3)):
+        with pytest.raises(NobodyError, match=f"no such person: {len(nobody)} were found.*person={person}"):
+            nobody.joint("nose", person)
+    assert issubclass(NobodyError, IndexError)
+    with pytest.raises(ValueError, match="Did you mean 'nose'"):
+        Poses.empty(COCO_17).joint("nase")
+
+
+def test_thresholds_are_numbers() -> None:
+    image = np.zeros((48, 64, 3), np.uint8)
+    for call in (lambda: poses().draw(image, threshold=float("nan")), lambda: poses().boxes(float("nan"))):
+        with pytest.raises(ValueError, match="A threshold is a number. Received: threshold=nan"):
+            call()
 
 
 def test_any_difference_counts() -> None:

@@ -25,6 +25,7 @@ from keras_ehrnet.decode.peaks import find_peaks
 from keras_ehrnet.runtime import __main__ as command
 from keras_ehrnet.runtime import litert
 from keras_ehrnet.runtime.keras import KerasNetwork
+from keras_ehrnet.support.errors import ModelError
 
 ROOT = Path(__file__).parents[1]
 
@@ -299,6 +300,25 @@ def test_predictors_of_exported_files_are_pickled(network, tmp_path, monkeypatch
     assert again.network.skeleton == other and again.settings == predictor.settings
     np.testing.assert_array_equal(again(image).keypoints, predictor(image).keypoints)
     assert len(again(image)) == 1 and again.network.digest() == pickle.loads(pickle.dumps(again)).network.digest()
+
+
+class Diverged:
+    """A network whose weights are no numbers any more."""
+
+    def __init__(self, network):
+        self._network = network
+
+    def __getattr__(self, name):
+        return getattr(self._network, name)
+
+    def __call__(self, images):
+        return {name: np.full_like(values, np.nan) for name, values in self._network(images).items()}
+
+
+def test_nobody_is_no_answer_of_a_broken_network(network, peaks_file):
+    for broken in (Diverged(network), Diverged(runtime.load(peaks_file))):
+        with pytest.raises(ModelError, match="must be finite|gives NaN or infinity: its file is damaged"):
+            ke.PosePredictor(broken)(painted.picture())
 
 
 @pytest.mark.parametrize("suffix", [".tflite", ".onnx"])

@@ -65,6 +65,24 @@ def test_a_guess_is_told(model, tmp_path):
     assert ke.PosePredictor.load(path, skeleton=DOG).network.skeleton == DOG
 
 
+def test_nothing_is_mirrored_on_a_guess(model, tmp_path):
+    path = ke.models.save(model, tmp_path / "plain.keras")
+    problem = "know left from right: pass skeleton=.*nothing says what its keypoints are"
+    with pytest.warns(UserWarning, match="taken for 'coco_17'"), pytest.raises(ValueError, match=problem):
+        ke.PosePredictor.load(path, flip=True)
+    assert ke.PosePredictor.load(path, flip=True, skeleton=COCO_17).settings.flip
+
+
+def test_names_of_files_may_end_in_capitals(model, tmp_path):
+    path = ke.models.save(model, tmp_path / "dog.keras", DOG).rename(tmp_path / "DOG.KERAS")
+    network = ke.PosePredictor.load(path).network
+    assert network.skeleton == DOG
+    image = np.full((1, 64, 64, 3), 128, np.uint8)
+    expected = model.predict_on_batch(image)["heatmaps"]
+    np.testing.assert_array_equal(network(image)["heatmaps"], expected)
+    assert ke.PosePredictor.load("efficientpose-a", weights=path, input_size=(64, 64)).network.skeleton == DOG
+
+
 def test_numbered_joints_are_no_guess():
     names = ke.PosePredictor(ke.EfficientPoseNAS("A", num_keypoints=5)).network.skeleton.joint_names
     assert names[0] == "keypoint_0"

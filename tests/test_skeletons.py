@@ -79,6 +79,8 @@ def test_spelling_does_not_matter() -> None:
         [name.replace("_", " ").title() for name in COCO_17.joint_names],
         [name.title().replace("_", "") for name in COCO_17.joint_names],
         [name.replace("left_", "L_").replace("right_", "R_") for name in COCO_17.joint_names],
+        [name.replace("_", "") for name in COCO_17.joint_names],
+        ["".join(reversed(name.split("_"))) for name in COCO_17.joint_names],
     ):
         own = Skeleton("own", tuple(respelt), ())
         assert own.mapping_to(COCO_17) == tuple(range(17)) and own.same_joints(COCO_17)

@@ -228,6 +228,13 @@ def test_folders_and_patterns_of_videos(tmp_path):
     (tmp_path / "notes.txt").write_text("none")
     assert [path.name for path in list_videos(tmp_path)] == ["a.avi", "b.avi", "c.mkv"]
     assert [path.name for path in list_videos(tmp_path / "*.avi")] == ["a.avi", "b.avi"]
+    predictor = ke.PosePredictor.load("efficientpose-rt-people")
+    for place, told in ((tmp_path, "names 3 videos"), (f"{tmp_path}/a*.avi", "names 1 video:"), ("x*.avi", "no video")):
+        with pytest.raises(VideoError, match=told):
+            predictor.video(place, progress=False)
+    for pattern in (f"{tmp_path}/*.avi", tmp_path / "*.AVI"):
+        with pytest.raises(ValueError, match=r"Videos and cameras are read by predictor\.video"):
+            predictor(pattern)
     command = [sys.executable, "-m", "keras_ehrnet", "predict", str(tmp_path), "-o", str(tmp_path / "out")]
     done = subprocess.run([*command, "--model", "efficientpose-rt-people"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

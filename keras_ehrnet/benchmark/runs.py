@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import platform
 import re
 import warnings
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_ehrnet.benchmark.measure import Measurement, measure_apart
+from keras_ehrnet.data._checks import load_json
 from keras_ehrnet.export.formats import FORMATS
 from keras_ehrnet.runtime.loading import load_keras
 from keras_ehrnet.support.files import write_file
@@ -161,10 +161,7 @@ class Data:
 
     @cached_property
     def is_coco(self) -> bool:
-        try:
-            return "categories" in json.loads(self.annotations.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ValueError(f"Annotations are a JSON file. Received: {self.annotations} ({error})") from error
+        return "categories" in load_json(self.annotations, dict)
 
     @property
     def figure(self) -> str:

@@ -79,7 +79,8 @@ class Examples:
         seed: int.
 
     Raises:
-        ValueError: if there is nobody to find in the data set, or it was read without its images.
+        ValueError: if there is nobody to find in the data set, it was read without its images, or images are to be
+            mirrored while a joint has no counterpart on the other side.
 
     Example:
         >>> from keras_ehrnet.data import synthetic
@@ -100,7 +101,8 @@ class Examples:
     samples: tuple[Sample, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        augmentation(self.augmentation)
+        if self.change.flip > 0:
+            _ = self.dataset.skeleton.flip_permutation  # Refused now, rather than with the first mirrored image.
         if not self.dataset.num_persons:
             raise ValueError(f"There is nobody to train on: no person has labelled joints. Received: {self.dataset!r}")
         if any(sample.source is None for sample in self.dataset):
@@ -122,13 +124,20 @@ class Examples:
         return augmentation(self.augmentation)
 
     def report(self) -> str:
-        """What the data set's reader corrected or left out, and what `max_people` masks; one line each."""
+        """What the data set's reader corrected or left out, what `max_people` masks, what mirroring leaves in place."""
         crowded = [str(sample.image_id) for sample in self.samples if len(sample.targets) > self.max_people]
         lines = [self.dataset.report()] if self.dataset.report() else []
         if crowded:
             lines.append(
                 f"{self.dataset.name}: images with more than {self.max_people} persons, the smallest masked: "
                 f"{len(crowded)} ({', '.join(crowded[:5])}{', ...' if len(crowded) > 5 else ''})"
+            )
+        skeleton = self.dataset.skeleton
+        stays = skeleton.flip_pairs is None and self.change.flip > 0 and skeleton.num_joints > 1
+        if stays and skeleton.flip_permutation == tuple(range(skeleton.num_joints)):
+            lines.append(
+                f"{self.dataset.name}: mirrored images keep every joint in its place, as no name says left or right: "
+                "where some have a side, name the pairs in flip_pairs"
             )
         return "\n".join(lines)
 

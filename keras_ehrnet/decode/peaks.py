@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from keras_ehrnet.support.errors import ModelError
+
 
 @dataclass(frozen=True)
 class Peaks:
@@ -230,7 +232,8 @@ def checked_maps(maps: np.ndarray, name: str, axes: str, channels: int | None = 
         Float32 array with the values of `maps`; the same memory if it was float32 already.
 
     Raises:
-        ValueError: if shape or values are wrong.
+        ValueError: if the shape is wrong.
+        ModelError: if values are not finite: the network's weights are damaged, or its training went astray.
     """
     maps = np.asarray(maps, np.float32)
     if maps.ndim != len(axes) or 0 in maps.shape or (channels is not None and maps.shape[2] != channels):
@@ -242,5 +245,5 @@ def checked_maps(maps: np.ndarray, name: str, axes: str, channels: int | None = 
     with np.errstate(over="ignore", invalid="ignore"):
         squares = np.dot(flat, flat)
     if not np.isfinite(squares) and not np.isfinite(flat).all():
-        raise ValueError(f"`{name}` must be finite. Received: {np.count_nonzero(~np.isfinite(flat))} NaN or infinite")
+        raise ModelError(f"`{name}` must be finite. Received: {np.count_nonzero(~np.isfinite(flat))} NaN or infinite")
     return maps

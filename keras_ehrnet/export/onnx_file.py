@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from keras_ehrnet.metadata import Metadata, Output, sealed
 from keras_ehrnet.runtime.onnx import METADATA_KEY
 from keras_ehrnet.skeletons import Skeleton
-from keras_ehrnet.support.channels import channels_last
 from keras_ehrnet.support.files import write_file
 from keras_ehrnet.support.messages import suggests_keywords
+from keras_ehrnet.support.pinned import pinned
 from keras_ehrnet.weights.formats import WeightsSource
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _IR_VERSION = 8
 
 
 @suggests_keywords
-@channels_last
+@pinned
 def onnx(
     source: str | Path | keras.Model,
     path: str | Path,

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_ehrnet.skeletons import Skeleton
-from keras_ehrnet.support.channels import channels_last
 from keras_ehrnet.support.files import replace_folder, write_file
 from keras_ehrnet.support.messages import suggests_keywords
+from keras_ehrnet.support.pinned import pinned
 from keras_ehrnet.support.terminal import quiet_tensorflow
 from keras_ehrnet.weights.formats import WeightsSource
 
@@ -21,7 +21,7 @@ METADATA_FILE = Path("assets.extra", "metadata.json")
 
 
 @suggests_keywords
-@channels_last
+@pinned
 def saved_model(
     source: str | Path | keras.Model,
     path: str | Path,

@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from keras_ehrnet.losses.maps import render_heatmaps, render_pafs, window_radius
+from keras_ehrnet.support.pinned import FLOATX
 
 Tensor = Any
 _serializable = keras.saving.register_keras_serializable("keras_ehrnet")
@@ -88,7 +89,7 @@ class HeatmapLoss(_MapLoss):
         ignore_unlabelled: bool = False,
         name: str = "heatmap_loss",
         reduction: str = "sum_over_batch_size",
-        dtype: Any = None,
+        dtype: Any = FLOATX,
     ) -> None:
         super().__init__(stride, ignore_unlabelled, name, reduction, dtype)
         if not (sigma > 0 and spread > 0):
@@ -129,7 +130,7 @@ class PafLoss(_MapLoss):
         ignore_unlabelled: bool = False,
         name: str = "paf_loss",
         reduction: str = "sum_over_batch_size",
-        dtype: Any = None,
+        dtype: Any = FLOATX,
     ) -> None:
         super().__init__(stride, ignore_unlabelled, name, reduction, dtype)
         if not len(limbs):

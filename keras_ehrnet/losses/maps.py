@@ -54,7 +54,7 @@ def render_heatmaps(
     batch, _, num_joints, _ = ops.shape(joints)
     column, row, inside = joint_cells(joints, height, width, stride)
     radius = window_radius(sigma) if radius is None else radius
-    offsets = ops.arange(-radius, radius + 1)
+    offsets = ops.arange(-radius, radius + 1, dtype="int32")
     profile = ops.exp(-ops.square(ops.cast(offsets, "float32")) / (spread * sigma**2))
 
     if joints.shape[1] == 1:
@@ -65,7 +65,9 @@ def render_heatmaps(
                 ops.exp(-ops.square(ops.cast(distance, "float32")) / (spread * sigma**2)),
                 0.0,
             )
-            for distance in (ops.arange(side) - cell[:, 0, :, None] for cell, side in ((row, height), (column, width)))
+            for distance in (
+                ops.arange(side, dtype="int32") - cell[:, 0, :, None] for cell, side in ((row, height), (column, width))
+            )
         )
         return ops.transpose(row_map, (0, 2, 1))[:, :, None] * ops.transpose(column_map, (0, 2, 1))[:, None]
 
@@ -76,8 +78,8 @@ def render_heatmaps(
     column_profile = ops.where((columns >= 0) & (columns < width), profile, 0.0)
     values = ops.expand_dims(row_profile, -1) * ops.expand_dims(column_profile, -2)
 
-    image = ops.reshape(ops.arange(batch), (-1, 1, 1, 1))
-    channel = ops.reshape(ops.arange(num_joints), (-1, 1, 1))
+    image = ops.reshape(ops.arange(batch, dtype="int32"), (-1, 1, 1, 1))
+    channel = ops.reshape(ops.arange(num_joints, dtype="int32"), (-1, 1, 1))
     row_index = image * height + ops.clip(rows, 0, height - 1)
     cells = ops.expand_dims(row_index, -1) * width + ops.expand_dims(ops.clip(columns, 0, width - 1), -2)
     # What lies outside has the value 0 and is clipped to the edge, where it changes nothing.

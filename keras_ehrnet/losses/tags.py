@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from keras_ehrnet.losses.maps import joint_cells
+from keras_ehrnet.support.pinned import FLOATX
 
 Tensor = Any
 _serializable = keras.saving.register_keras_serializable("keras_ehrnet")
@@ -33,7 +34,7 @@ def associative_embedding(tags: Tensor, joints: Tensor, *, stride: float = 4) ->
     persons = ops.shape(joints)[1]
     column, row, inside = joint_cells(joints, height, width, stride)
     column, row = ops.clip(column, 0, width - 1), ops.clip(row, 0, height - 1)
-    place = (row * width + column) * num_joints + ops.arange(num_joints)
+    place = (row * width + column) * num_joints + ops.arange(num_joints, dtype="int32")
     flat_tags = ops.reshape(tags, (-1, height * width * num_joints))
     at_joints = ops.take_along_axis(flat_tags, ops.reshape(place, (-1, persons * num_joints)), axis=1)
     at_joints = ops.reshape(at_joints, (-1, persons, num_joints))
@@ -46,7 +47,7 @@ def associative_embedding(tags: Tensor, joints: Tensor, *, stride: float = 4) ->
     num_persons = ops.sum(is_person, axis=1)
     pull = ops.sum(spread * is_person, axis=1) / ops.maximum(num_persons, 1.0)
 
-    different = is_person[:, :, None] * is_person[:, None] * (1.0 - ops.eye(persons))
+    different = is_person[:, :, None] * is_person[:, None] * (1.0 - ops.eye(persons, dtype="float32"))
     nearness = ops.exp(-ops.square(reference[:, :, None] - reference[:, None])) * different
     num_pairs = ops.maximum(num_persons * (num_persons - 1.0), 1.0)
     return pull, 0.5 * ops.sum(nearness, axis=(1, 2)) / num_pairs
@@ -74,7 +75,7 @@ class TagLoss(keras.losses.Loss):
         push_weight: float = 1e-3,
         name: str = "tag_loss",
         reduction: str = "sum_over_batch_size",
-        dtype: Any = None,
+        dtype: Any = FLOATX,
     ) -> None:
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         self.stride = stride

@@ -9,8 +9,8 @@ from keras_ehrnet.families import FAMILIES
 from keras_ehrnet.models import blocks, efficientnet
 from keras_ehrnet.models.blocks import Style, Tensor
 from keras_ehrnet.models.scaling import EFFICIENTNET_SCALING, HighResolutionScaling, efficienthrnet_scaling
-from keras_ehrnet.support.channels import channels_last
 from keras_ehrnet.support.messages import suggests_keywords
+from keras_ehrnet.support.pinned import pinned
 from keras_ehrnet.weights.formats import WeightsSource
 
 # Only the 3x3/2 convolutions of the fusions stride here, and they pad on both sides alike.
@@ -18,7 +18,7 @@ STYLE = Style("relu", symmetric_padding=True)
 
 
 @suggests_keywords
-@channels_last
+@pinned
 def EfficientHRNet(  # noqa: N802
     phi: int = 0,
     *,

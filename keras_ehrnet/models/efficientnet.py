@@ -16,8 +16,8 @@ from keras_ehrnet.models.scaling import (
     BackboneScaling,
     lookup,
 )
-from keras_ehrnet.support.channels import channels_last
 from keras_ehrnet.support.messages import suggests_keywords
+from keras_ehrnet.support.pinned import pinned
 from keras_ehrnet.weights.formats import WeightsSource
 
 STYLE = Style("silu", squeeze_excitation=True)
@@ -28,7 +28,7 @@ FEATURE_STAGES = {4: 2, 8: 3, 16: 5, 32: 7}
 
 
 @suggests_keywords
-@channels_last
+@pinned
 def EfficientNet(  # noqa: N802
     phi: int = 0,
     *,

@@ -12,8 +12,8 @@ from keras_ehrnet.families import FAMILIES
 from keras_ehrnet.models import blocks, efficientnet
 from keras_ehrnet.models.blocks import Style, Tensor
 from keras_ehrnet.models.scaling import EFFICIENTNET_SCALING, lookup
-from keras_ehrnet.support.channels import channels_last
 from keras_ehrnet.support.messages import suggests_keywords
+from keras_ehrnet.support.pinned import pinned
 from keras_ehrnet.weights.formats import WeightsSource
 
 EPSILON = 1e-3
@@ -55,7 +55,7 @@ EFFICIENTPOSE_SCALING: dict[str, EfficientPoseScaling] = {
 
 
 @suggests_keywords
-@channels_last
+@pinned
 def EfficientPose(  # noqa: N802
     variant: str = "RT",
     *,

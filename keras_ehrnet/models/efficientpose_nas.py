@@ -12,8 +12,8 @@ from keras import layers
 from keras_ehrnet.models import blocks as parts
 from keras_ehrnet.models.blocks import Style, Tensor
 from keras_ehrnet.models.searched import STRIDE, SearchedBackbone, read_backbone
-from keras_ehrnet.support.channels import channels_last
 from keras_ehrnet.support.messages import suggests_keywords
+from keras_ehrnet.support.pinned import pinned
 from keras_ehrnet.weights.formats import WeightsSource
 
 STYLE = Style("relu", symmetric_padding=True)
@@ -22,7 +22,7 @@ DECONVOLUTION_WIDTHS = (64, 32)
 
 
 @suggests_keywords
-@channels_last
+@pinned
 def EfficientPoseNAS(  # noqa: N802
     blocks: str | os.PathLike | Mapping[str, Any] | SearchedBackbone = "A",
     *,

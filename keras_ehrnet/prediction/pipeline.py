@@ -18,6 +18,7 @@ from keras_ehrnet.geometry import Affine, Geometry, box_region, letterbox_geomet
 from keras_ehrnet.poses import Poses
 from keras_ehrnet.prediction.refining import refined
 from keras_ehrnet.runtime.network import Fitted, Network
+from keras_ehrnet.support.errors import ModelError
 from keras_ehrnet.support.messages import is_whole
 
 
@@ -85,7 +86,7 @@ def check_settings(network: Network, settings: Settings) -> None:
     if settings.flip and not _knows_sides(network):
         raise ValueError(
             "Mirroring needs to know left from right: pass skeleton=Skeleton(...) with joints named left_... and "
-            f"right_.... Received: flip=True for {network.name!r} with unnamed keypoints"
+            f"right_.... Received: flip=True for {network.name!r}, of which nothing says what its keypoints are"
         )
 
 
@@ -115,6 +116,9 @@ def _check_maps_needed(network: Network, settings: Settings) -> None:
 
 
 def _knows_sides(network: Network) -> bool:
+    # Joints that are as many as COCO's may be a dog's: their names are a guess, and so would be their sides.
+    if not getattr(network, "names_joints", True):
+        return False
     permutation = network.skeleton.flip_permutation
     return permutation != tuple(range(len(permutation)))
 
@@ -312,6 +316,12 @@ def _averaged(maps: dict[str, np.ndarray], flipped: dict[str, np.ndarray], netwo
 
 def _decoded(network: Network, maps: dict[str, np.ndarray], settings: Settings) -> Poses:
     """People in one network input, in its pixels."""
+    # Decoders of maps look at their values themselves.
+    if network.decode != "none" and not all(np.isfinite(values).all() for values in maps.values()):
+        raise ModelError(
+            "The network gives NaN or infinity: its file is damaged, or its training went astray. "
+            f"Received: {network.name!r}"
+        )
     return _DECODERS[network.family, network.decode](network, maps, settings)
 
 

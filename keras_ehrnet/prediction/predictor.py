@@ -16,7 +16,7 @@ from keras_ehrnet import draw, runtime
 from keras_ehrnet.images import ImageError, ImageSource, is_one_image, list_images, read_image
 from keras_ehrnet.poses import Poses
 from keras_ehrnet.prediction.pipeline import Settings, check_refining, check_settings, estimate, heatmap
-from keras_ehrnet.prediction.sources import PATIENCE, is_video
+from keras_ehrnet.prediction.sources import PATIENCE, is_video, names_videos
 from keras_ehrnet.prediction.video import VideoReport, process
 from keras_ehrnet.runtime.network import Network
 from keras_ehrnet.skeletons import Skeleton
@@ -324,7 +324,7 @@ class PosePredictor:
 
 
 def _refuse_videos(images: object) -> None:
-    if is_video(images):
+    if is_video(images) or names_videos(images):
         raise ValueError(f"Videos and cameras are read by predictor.video(source). Received: {images!r}")
 
 

@@ -115,7 +115,7 @@ def is_video(source: object) -> bool:
         return True
     if not isinstance(source, (str, os.PathLike)):
         return False
-    return str(source).lower().endswith(VIDEO_SUFFIXES) and not (Path(source).is_dir() or _is_pattern(source))
+    return _ends_as_video(source) and not (Path(source).is_dir() or _is_pattern(source))
 
 
 def list_videos(folder_or_pattern: str | os.PathLike) -> list[Path]:
@@ -135,6 +135,23 @@ def list_videos(folder_or_pattern: str | os.PathLike) -> list[Path]:
     path = Path(folder_or_pattern)
     found = path.iterdir() if path.is_dir() else map(Path, glob.glob(str(path), recursive=True))
     return sorted(file for file in found if is_video(file) and file.is_file() and not file.name.startswith("."))
+
+
+def names_videos(source: object) -> bool:
+    """Whether a source is a pattern of videos, by its end."""
+    return isinstance(source, (str, os.PathLike)) and _is_pattern(source) and _ends_as_video(source)
+
+
+def _ends_as_video(source: str | os.PathLike) -> bool:
+    return str(source).lower().endswith(VIDEO_SUFFIXES)
+
+
+def _not_one(path: Path) -> str:
+    several = path.is_dir() or _is_pattern(path)
+    if not several or not (found := list_videos(path)):
+        return "There is no video there." if several else "There is no such video file."
+    count = "1 video" if len(found) == 1 else f"{len(found)} videos"
+    return f"Videos are read one at a time, and this names {count}: pass each of prediction.list_videos(...)."
 
 
 def _is_pattern(source: str | os.PathLike) -> bool:
@@ -172,7 +189,7 @@ class VideoSource:
         self._patience = patience
         self._path = None if is_camera(source) or is_address(source) or is_pipeline(source) else Path(str(source))
         if self._path is not None and not self._path.is_file():
-            raise VideoError(f"There is no such video file. Received: {source}")
+            raise VideoError(f"{_not_one(self._path)} Received: {source}")
         self._capture = self._opened()
         if not self._capture.isOpened():
             raise VideoError(f"{self._refusal()} Received: {source}")

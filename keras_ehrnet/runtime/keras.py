@@ -26,6 +26,7 @@ class KerasNetwork:
         input_size: tuple (height, width), or None for the model's own, or its paper's.
         license: str, or None. SPDX identifier of the weights' license.
         min_score: float. Score of a person below which there is nobody, as measured for the weights.
+        names_joints: bool. Whether it is known what the joints are: a file that does not say it may be of any.
 
     Raises:
         ValueError: if the model gives no heatmaps, or its size is not known.
@@ -39,6 +40,7 @@ class KerasNetwork:
         *,
         license: str | None = None,
         min_score: float = 0.0,
+        names_joints: bool = True,
     ) -> None:
         num_keypoints = _num_keypoints(model)
         self.model = model
@@ -53,6 +55,7 @@ class KerasNetwork:
                 "A predictor passes RGB in [0, 255], which the model must normalize itself: build it with "
                 f"include_preprocessing=True. Received: model {model.name!r}"
             )
+        self.names_joints = names_joints or skeleton is not None
         self.skeleton = skeleton or _guessed_skeleton(model, num_keypoints)
         if self.skeleton.num_joints != num_keypoints:
             raise ValueError(

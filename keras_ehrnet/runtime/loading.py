@@ -17,7 +17,7 @@ from keras_ehrnet.skeletons import SKELETONS, Skeleton
 from keras_ehrnet.support.messages import is_whole, needing, suggestion, suggests_keywords
 from keras_ehrnet.weights import registry
 from keras_ehrnet.weights.formats import WeightsSource
-from keras_ehrnet.weights.saving import read_keras
+from keras_ehrnet.weights.saving import KERAS_SUFFIX, read_keras
 
 if TYPE_CHECKING:
     import keras
@@ -92,6 +92,7 @@ def load_keras(
     from keras_ehrnet.runtime.keras import KerasNetwork
 
     model: keras.Model
+    is_known = True
     if isinstance(source, keras.Model):
         model, about = source, _About()
     elif str(source) in (*VARIANTS, *registry.REGISTRY) or is_blocks_file(source):
@@ -99,6 +100,7 @@ def load_keras(
         weights = str(source) if weights is None else weights
     else:
         model, about = _read(Path(source))
+        is_known = about.skeleton is not None
     if weights is not None:
         weights_module.load(model, weights)
         known = _about_weights(weights)
@@ -110,6 +112,7 @@ def load_keras(
         input_size or (about.input_size if any_size else None),
         license=about.license,
         min_score=about.min_score,
+        names_joints=is_known,
     )
 
 
@@ -135,7 +138,7 @@ def _about_weights(weights: WeightsSource | None) -> _About | None:
         entry = registry.REGISTRY[weights]
         min_score = entry.min_score if isinstance(entry, registry.PackagedEntry) else 0.0
         return _About(SKELETONS[entry.skeleton], license=entry.license, min_score=min_score)
-    if isinstance(weights, (str, os.PathLike)) and Path(weights).suffix == ".keras":
+    if isinstance(weights, (str, os.PathLike)) and Path(weights).suffix.lower() == KERAS_SUFFIX:
         return _about_file(Path(weights))
     return None
 
@@ -219,9 +222,9 @@ def _read(path: Path) -> tuple[keras.Model, _About]:
         raise ValueError(
             f"There is no model or file of that name. {suggestion(str(path), VARIANTS)} Received: {str(path)!r}"
         )
-    if path.suffix != ".keras":
+    if path.suffix.lower() != KERAS_SUFFIX:
         raise ValueError(
-            "A model file ends in .keras (in small letters), .tflite or .onnx; weights alone need the name of their "
+            "A model file ends in .keras, .tflite or .onnx; weights alone need the name of their "
             "model beside them. "
             f"Received: {str(path)!r}"
         )

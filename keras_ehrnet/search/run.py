@@ -25,6 +25,7 @@ from keras_ehrnet.search.space import Architecture
 from keras_ehrnet.search.steps import ChoicesStep, WeightsStep, chosen
 from keras_ehrnet.search.supernet import Choices, gates_of, gates_shape, gumbel, supernet
 from keras_ehrnet.support.files import write_file
+from keras_ehrnet.support.pinned import pinned
 from keras_ehrnet.support.terminal import progress_bar
 from keras_ehrnet.training.callbacks import Table
 from keras_ehrnet.training.checkpoints import Checkpoints
@@ -63,6 +64,7 @@ class Found:
         return self.folder / _FOUND
 
 
+@pinned
 def search(
     recipe: SearchRecipe | str | os.PathLike | Mapping[str, Any], *, console: Console | None = None, **changes: Any
 ) -> Found:

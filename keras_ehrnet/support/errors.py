@@ -10,6 +10,10 @@ from typing import ParamSpec, TypeVar
 _LONGEST = 1200
 """Characters of a message."""
 
+_PACKAGE = __name__.partition(".")[0]
+_DATA = (dict, list, tuple, str, bytes, int, float)
+"""What files hold, besides nothing."""
+
 
 class KerasEhrnetError(ValueError):
     """Something was given to this package that it cannot work with; the message says what, and what it expected."""
@@ -18,6 +22,10 @@ class KerasEhrnetError(ValueError):
         text = str(message)
         # A damaged file can make a value of pages, which whoever reads the message has no use for.
         super().__init__(text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 3 :]}")
+
+
+class NobodyError(KerasEhrnetError, IndexError):
+    """A person was asked for whom nobody found."""
 
 
 class ImageError(KerasEhrnetError):
@@ -72,8 +80,8 @@ T = TypeVar("T")
 def reading(kind: type[KerasEhrnetError], source: object, what: str = "The file") -> Iterator[None]:
     """Whatever a damaged file makes a reader stumble over comes out as one kind of error.
 
-    Errors of this package, of files that are missing or may not be read, and of packages that are missing come out as
-    they are.
+    Errors of this package, of files that are missing or may not be read, of packages that are missing, and mistakes in
+    the code of this one come out as they are.
 
     Args:
         kind: subclass of `KerasEhrnetError`.
@@ -97,6 +105,8 @@ def reading(kind: type[KerasEhrnetError], source: object, what: str = "The file"
     except (FileNotFoundError, PermissionError, ImportError):
         raise
     except Exception as error:
+        if is_mistake(error):
+            raise
         told = type(error) is ValueError and "Received: " in str(error)
         raise kind(str(error) if told else f"{what} is damaged ({reason(error)}). Received: {source}") from error
 
@@ -114,6 +124,35 @@ def reads(kind: type[KerasEhrnetError]) -> Callable[[Callable[P, T]], Callable[P
         return guarded
 
     return decorate
+
+
+def is_mistake(error: BaseException) -> bool:
+    """Whether an error is one of this package's code, which no file can bring about, however damaged.
+
+    Names that there are not, and attributes that are of no kind of data: that a list has no `get` can be a file's
+    doing, where an object was to be; that it has no `gett` cannot. Libraries may stumble in any way.
+
+    Args:
+        error: what was raised, with its traceback.
+
+    Returns:
+        bool.
+
+    Example:
+        >>> from keras_ehrnet.support.errors import is_mistake
+        >>> is_mistake(KeyError("images"))
+        False
+    """
+    trace = error.__traceback__
+    # Lazy modules raise in a function of their own what was asked of them.
+    while trace is not None and trace.tb_next is not None and trace.tb_next.tb_frame.f_code.co_name != "__getattr__":
+        trace = trace.tb_next
+    if trace is None or trace.tb_frame.f_globals.get("__name__", "").partition(".")[0] != _PACKAGE:
+        return False
+    if isinstance(error, AttributeError):
+        is_data = error.obj is None or isinstance(error.obj, _DATA)
+        return not (is_data and any(hasattr(kind, str(error.name)) for kind in _DATA))
+    return isinstance(error, NameError)
 
 
 def reason(error: BaseException, limit: int = 200) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import warnings
@@ -20,6 +21,7 @@ _EXTRAS = {
     **dict.fromkeys(("onnx", "onnxruntime"), "onnx"),
     **dict.fromkeys(("ray", "pyarrow"), "ray"),
     **dict.fromkeys(("fastapi", "uvicorn"), "serve"),
+    "pillow_heif": "heic",
     **{name: name for name in ("torch", "jax", "tensorboard")},
 }
 """Packages by the extra that installs them; everything else that may be missing is for building, with TensorFlow."""
@@ -139,6 +141,12 @@ def is_whole(value: object, least: int = 1) -> TypeGuard[int]:
         (True, False, False, False)
     """
     return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
+
+
+def check_threshold(threshold: object) -> None:
+    """ValueError for a threshold that is no number: nothing is below or above NaN."""
+    if not isinstance(threshold, Real) or math.isnan(threshold):
+        raise ValueError(f"A threshold is a number. Received: threshold={threshold!r}")
 
 
 def suggests_keywords(function: Callable[P, T]) -> Callable[P, T]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -88,19 +89,33 @@ class Checkpoints:
         """The newest state, of which there must be one, as arrays by name; raises what `restore` does."""
         path = self.paths()[-1]
         state = _state(model)
-        with reading(CheckpointError, path, "The checkpoint"), np.load(path) as file:
-            arrays = {name: np.asarray(file[name]) for name in file.files}
-            del arrays[_POSITION]
-            if any(array.dtype.kind in "OSU" for array in arrays.values()):
-                raise CheckpointError(f"The checkpoint holds texts where numbers are. Received: {path}")
-        for name in (*state, *arrays):
-            here = tuple(state[name].shape) if name in state else None
-            there = arrays[name].shape if name in arrays else None
-            if here != there:
-                raise CheckpointError(
-                    f"The checkpoint does not fit: {name} has shape {here} in the model. Received: {there} in {path}"
-                )
-        return arrays
+        with reading(CheckpointError, path, "The checkpoint"):
+            shapes = _shapes(path)
+            del shapes[_POSITION]
+            for name in (*state, *shapes):
+                here, there = tuple(state[name].shape) if name in state else None, shapes.get(name)
+                if here != there:
+                    raise CheckpointError(
+                        f"The checkpoint does not fit: {name} has shape {here} in the model. Received: {there} in "
+                        f"{path}"
+                    )
+            with np.load(path) as file:
+                return {name: np.asarray(file[name]) for name in shapes}
+
+
+def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of a file's arrays, none of which is read: a few bytes may stand for more than there is memory."""
+    shapes = {}
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            with archive.open(name) as file:
+                version = np.lib.format.read_magic(file)
+                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                shape, _, kind = read(file)
+            if kind.kind in "OSU" or kind.itemsize > 16:
+                raise CheckpointError(f"The checkpoint holds something else where numbers are. Received: {path}")
+            shapes[name.removesuffix(".npy")] = shape
+    return shapes
 
 
 def empty_state(model: Trained) -> dict[str, np.ndarray]:

@@ -96,7 +96,7 @@ class Recipe:
     def __post_init__(self) -> None:
         self._check_task()
         named = self.model.skeleton
-        if named is not None and named not in SKELETONS and Path(named).suffix not in _SKELETON_FILES:
+        if named is not None and named not in SKELETONS and Path(named).suffix.lower() not in _SKELETON_FILES:
             raise ValueError(
                 f"model.skeleton is neither known nor a file of YAML or JSON. {suggestion(named, SKELETONS)} "
                 f"Received: {named!r}"

@@ -26,6 +26,7 @@ from keras_ehrnet.data.targets import Examples
 from keras_ehrnet.models.saving import save
 from keras_ehrnet.support.errors import CheckpointError, reading
 from keras_ehrnet.support.files import sha256, why, write_file
+from keras_ehrnet.support.pinned import pinned
 from keras_ehrnet.support.version import __version__
 from keras_ehrnet.training import schedules
 from keras_ehrnet.training.best import Best
@@ -72,6 +73,7 @@ class Result:
         return self.folder / _MODEL
 
 
+@pinned
 def train(
     recipe: Recipe | str | os.PathLike | Mapping[str, Any],
     *,

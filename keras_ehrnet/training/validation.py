@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from keras_ehrnet.data._checks import identity, load_json
 from keras_ehrnet.data.coco import check_coco
 from keras_ehrnet.support.files import write_file
 from keras_ehrnet.training.recipe import Recipe
@@ -44,10 +44,10 @@ def with_validation(recipe: Recipe, say: Callable[[str], None]) -> Recipe:
         if not kept:
             say("No validation: it takes two images with people to set one aside.")
             return recipe
-        content = json.loads(Path(str(data.annotations)).read_text(encoding="utf-8"))
-        images = [image["id"] for image in content["images"]]
+        content = load_json(str(data.annotations), dict)
+        images = [_image_id(image, "id") for image in content["images"]]
         write_file(validation, json.dumps(_part(content, kept)))
-        write_file(training, json.dumps(_part(content, {str(number) for number in images} - kept)))
+        write_file(training, json.dumps(_part(content, set(images) - kept)))
         say(f"{len(kept)} of {len(images)} images are set aside for validation (data.validation_share): {validation}")
     parts = {"annotations": str(training), "evaluation_annotations": str(validation), "evaluation_images": data.images}
     return replace(recipe, data=replace(data, **parts))
@@ -71,6 +71,11 @@ def _part(content: dict[str, Any], image_ids: Iterable[str]) -> dict[str, Any]:
     ids = set(image_ids)
     return {
         **content,
-        "images": [image for image in content["images"] if str(image["id"]) in ids],
-        "annotations": [entry for entry in content["annotations"] if str(entry["image_id"]) in ids],
+        "images": [image for image in content["images"] if _image_id(image, "id") in ids],
+        "annotations": [entry for entry in content["annotations"] if _image_id(entry, "image_id") in ids],
     }
+
+
+def _image_id(entry: dict[str, Any], key: str) -> str:
+    """The id of an image, which one list may write as a number and another as text."""
+    return str(identity(entry, key, "annotations"))

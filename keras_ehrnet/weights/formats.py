@@ -15,7 +15,7 @@ import numpy as np
 
 from keras_ehrnet import metadata
 from keras_ehrnet.skeletons import MPII_16, Skeleton
-from keras_ehrnet.support.errors import WeightsError, reason
+from keras_ehrnet.support.errors import WeightsError, is_mistake, reason
 from keras_ehrnet.support.files import sha256
 from keras_ehrnet.weights import layouts, registry
 from keras_ehrnet.weights.hostile import KERAS_WEIGHTS, check_hdf5, check_zip
@@ -50,6 +50,9 @@ ZIP_SIGNATURE = b"PK\x03\x04"
 _CHECKSUM = "keras_ehrnet_sha256"
 """Attribute of our own files: checksum of their values."""
 
+_SEAL = b"keras_ehrnet_file_sha256:"
+_SEAL_SIZE = len(_SEAL) + 64
+
 PICKLE_SIGNATURE = b"\x80"
 
 
@@ -73,6 +76,7 @@ def read(path: Path) -> Tensors:
     try:
         if start == HDF5_SIGNATURE:
             _refuse_corrupted(path)
+            _refuse_changed(path)
             return _read_hdf5(path, str(path))
         if start.startswith(ZIP_SIGNATURE):
             return _read_zip(path)
@@ -81,6 +85,8 @@ def read(path: Path) -> Tensors:
     except (WeightsError, PermissionError):
         raise
     except Exception as error:  # The libraries that read it stumble over a damaged file wherever it may be.
+        if is_mistake(error):
+            raise
         raise WeightsError(damaged(path, reason(error))) from error
     raise WeightsError(damaged(path, "it is neither HDF5, nor a .keras archive, nor a PyTorch file"))
 
@@ -128,6 +134,18 @@ def _refuse_corrupted(path: Path) -> None:
         raise WeightsError(damaged(path, "it is not the published file of that name"))
 
 
+def _refuse_changed(path: Path) -> None:
+    """A file with a seal behind it is as it was written: a damaged one may keep HDF5 busy for ever."""
+    content = path.read_bytes()
+    seal = content[-_SEAL_SIZE:]
+    if seal.startswith(_SEAL) and seal != _seal(content[:-_SEAL_SIZE]):
+        raise WeightsError(f"{path} is damaged: its bytes are not those that were saved. Copy it again.")
+
+
+def _seal(content: bytes) -> bytes:
+    return _SEAL + sha256(content).encode()
+
+
 def _published(path: Path) -> registry.Entry | None:
     return next((entry for entry in registry.REGISTRY.values() if entry.file_name == path.name and entry.sha256), None)
 
@@ -164,13 +182,16 @@ def _decoded(names: Any) -> list[str]:
 
 
 def sealed(content: bytes) -> bytes:
-    """A `.weights.h5` file with the checksum of its values in it: HDF5 has none of its own."""
+    """A `.weights.h5` file with checksums, of which HDF5 has none: of its values in it, of all its bytes behind it.
+
+    HDF5 does not look behind its end. Programs that write the file again lose what is there.
+    """
     import h5py
 
     file = io.BytesIO(content)
     with h5py.File(file, "a") as archive:
         archive.attrs[_CHECKSUM] = _digest(_own_tensors(archive["layers"], "the model"))
-    return file.getvalue()
+    return file.getvalue() + _seal(file.getvalue())
 
 
 def _digest(values: Mapping[str, np.ndarray]) -> str:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keras_ehrnet.metadata import Metadata, append
-from keras_ehrnet.support.errors import KerasEhrnetError, ModelError, reason
+from keras_ehrnet.support.errors import KerasEhrnetError, ModelError, is_mistake, reason
 from keras_ehrnet.support.files import partial_path, replacing, write_file, writing
 from keras_ehrnet.weights.formats import damaged, sealed
 from keras_ehrnet.weights.hostile import KERAS_WEIGHTS, check_keras
 
 if TYPE_CHECKING:
     import keras
+
+KERAS_SUFFIX = ".keras"
 
 
 def write_keras(model: keras.Model, path: Path, metadata: Metadata | None = None) -> Path:
@@ -31,7 +35,7 @@ def write_keras(model: keras.Model, path: Path, metadata: Metadata | None = None
         ValueError: if the path ends in something else.
         OSError: if the file cannot be written; what was there before is intact.
     """
-    if path.suffix != ".keras":
+    if path.suffix != KERAS_SUFFIX:
         raise ValueError(f"The name of a Keras model's file ends in .keras. Received: {str(path)!r}")
     with writing(path), replacing(path) as partial:
         model.save(partial)
@@ -73,11 +77,17 @@ def read_keras(path: Path) -> keras.Model:
 
     try:
         check_keras(path)
-        return keras.models.load_model(path, compile=False, safe_mode=True)
+        if path.suffix == KERAS_SUFFIX:
+            return keras.models.load_model(path, compile=False, safe_mode=True)
+        with tempfile.TemporaryDirectory() as folder:  # Keras knows no name that ends in capitals.
+            copy = shutil.copyfile(path, Path(folder) / f"model{KERAS_SUFFIX}")
+            return keras.models.load_model(copy, compile=False, safe_mode=True)
     except (FileNotFoundError, PermissionError):
         raise
     except KerasEhrnetError as error:
         raise ModelError(str(error)) from error
     except Exception as error:  # A damaged archive can make Keras stumble anywhere.
+        if is_mistake(error):
+            raise
         problem = reason(error) if zipfile.is_zipfile(path) else "it is cut short or damaged"
         raise ModelError(damaged(path, problem).replace("weights file", "model file")) from error

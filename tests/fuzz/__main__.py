@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -95,6 +96,9 @@ def run_batch(folder: Path, names: list[str], first: int, count: int, findings: 
                 hung = True
                 process.kill()
                 break
+            except KeyboardInterrupt:
+                process.kill()
+                raise
             if line is None:
                 break
             name, number, outcome, told, seconds = json.loads(line)
@@ -143,7 +147,7 @@ def main() -> int:
     chosen = options.only.split(",") if options.only else list(READERS)
     options.kept.mkdir(parents=True, exist_ok=True)
     findings, start, first = Findings(options.kept), time.monotonic(), options.first
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, suppress(KeyboardInterrupt):  # What was found until then is told.
         make(Path(scratch), chosen)
         until = start + 60 * options.minutes
         while first == options.first or findings.total < options.inputs or time.monotonic() < until:

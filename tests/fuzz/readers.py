@@ -62,6 +62,12 @@ def _write(name: str, content: bytes | str | dict | list) -> Callable[[Path], ob
 
 def _encoded(suffix: str, width: int = 40, height: int = 30) -> bytes:
     picture = np.random.default_rng(0).integers(0, 256, (height, width, 3)).astype(np.uint8)
+    if suffix == ".heic":
+        from PIL import Image
+        from pillow_heif import from_pillow
+
+        from_pillow(Image.fromarray(picture)).save(file := io.BytesIO())
+        return file.getvalue()
     return cv2.imencode(suffix, picture)[1].tobytes()
 
 
@@ -451,7 +457,7 @@ def _text(name: str, content: Callable[[], bytes | str | dict | list]) -> Callab
 
 _MEMBER = either(member({"json": TEXT}), bytes_anywhere)
 _PICTURES: dict[str, Mutation] = {"png": either(png_chunks, bytes_anywhere), "jpg": bytes_anywhere}
-_PICTURES |= dict.fromkeys(("webp", "tiff", "bmp", "gif", "ppm", "jp2"), bytes_anywhere)
+_PICTURES |= dict.fromkeys(("webp", "tiff", "bmp", "gif", "ppm", "jp2", "heic"), bytes_anywhere)
 
 _LIGHT = (
     Reader("coco", "people.json", _make_coco, TEXT, _read_coco, share=40),

@@ -15,7 +15,6 @@ import tempfile
 from pathlib import Path
 
 import h5py
-import keras
 import numpy as np
 
 import keras_ehrnet as ke
@@ -60,7 +59,7 @@ def main() -> None:
     weights = folder / f"{options.name}.weights.h5"
     with tempfile.TemporaryDirectory() as temporary:
         whole = Path(temporary) / "whole.weights.h5"
-        keras.saving.load_model(options.model, compile=False).save_weights(whole)
+        ke.runtime.load(options.model).model.save_weights(whole)
         rounded(whole, weights)
     build, extra = VARIANTS[options.variant].build, {}
     if options.variant.startswith("efficientpose"):

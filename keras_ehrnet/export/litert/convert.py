@@ -16,9 +16,9 @@ from keras_ehrnet.families import DETECTION_THRESHOLD, MAPS
 from keras_ehrnet.metadata import Input, Metadata, Output, append
 from keras_ehrnet.runtime.litert import Interpreter, TFLiteNetwork
 from keras_ehrnet.skeletons import Skeleton
-from keras_ehrnet.support.channels import channels_last
 from keras_ehrnet.support.files import write_file
 from keras_ehrnet.support.messages import is_whole, suggestion, suggests_keywords
+from keras_ehrnet.support.pinned import pinned
 from keras_ehrnet.support.terminal import progress_bar
 from keras_ehrnet.weights.formats import WeightsSource
 
@@ -52,7 +52,7 @@ LAYOUTS: dict[tuple[str, str], str] = {
 
 
 @suggests_keywords
-@channels_last
+@pinned
 def tflite(
     source: str | Path | keras.Model,
     path: str | Path,
