@@ -57,6 +57,24 @@ def test_maps_are_those_of_the_model(build, tmp_path):
         assert relative_difference(actual[name], maps) <= TOLERANCE, name
 
 
+def test_images_of_any_size(tmp_path):
+    model = varied(ke.EfficientHRNet(-4))
+    network = OnnxNetwork(export(model, tmp_path / "model.onnx", input_size=SIZE, batch=None, any_size=True))
+    assert network.any_size and network.input_size == SIZE
+    assert [output.shape for output in network.metadata.outputs] == [(-1, -1, -1, 17)] * 3
+    for size in (SIZE, (96, 32), (64, 160)):
+        images = pixels(2, *size)
+        actual = network(images)
+        for name, maps in model.predict_on_batch(images).items():
+            assert actual[name].shape == maps.shape
+            assert relative_difference(actual[name], maps) <= TOLERANCE, (name, size)
+    predictor = ke.PosePredictor.load(tmp_path / "model.onnx", scales=(0.5, 1.0), max_people=1)
+    assert len(predictor(pixels(50, 90))) <= 1  # several scales are for networks of any size
+    for build, decode in ((MODELS["EfficientHRNet"], "peaks"), (MODELS["EfficientPoseNAS"], "none")):
+        with pytest.raises(ValueError, match="Images of any size are for maps.*Received: any_size=True"):
+            export(build(), tmp_path / "other.onnx", decode, input_size=SIZE, any_size=True)
+
+
 @pytest.mark.backend
 def test_other_backends_write_the_same_files(tmp_path):
     model = varied(ke.EfficientPoseNAS("A", input_shape=(32, 32, 3)))

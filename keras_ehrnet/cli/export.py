@@ -52,6 +52,9 @@ def export(
     batch: Annotated[
         str | None, typer.Option("--batch", help="Images at a time: a number or, not of tflite, any. Default: 1.")
     ] = None,
+    any_size: Annotated[
+        bool, typer.Option("--any-size", help="Of onnx, for EfficientHRNet's maps: images of any height and width.")
+    ] = False,
     input_dtype: Annotated[
         str | None, typer.Option("--input-dtype", help="What goes in: uint8 or float32, in [0, 255]. Default: uint8.")
     ] = None,
@@ -80,6 +83,7 @@ def export(
         "max_people": max_people,
         "max_peaks": max_peaks,
         "batch": _batch(batch),
+        "any_size": any_size or None,
         "input_dtype": input_dtype,
         "opset": opset,
         "license": license,

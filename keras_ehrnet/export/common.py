@@ -40,7 +40,13 @@ def check_batch(batch: object) -> None:
 
 
 def describe_maps(
-    network: KerasNetwork, model: keras.Model, *, batch: int | None, dtype: str, license: str | None
+    network: KerasNetwork,
+    model: keras.Model,
+    *,
+    batch: int | None,
+    dtype: str,
+    license: str | None,
+    any_size: bool = False,
 ) -> Metadata:
     """Metadata of a network whose outputs are its maps.
 
@@ -50,11 +56,13 @@ def describe_maps(
         batch: int, or None for any number of images, which shapes show as -1.
         dtype: str. Type of the input's pixels.
         license: str, or None. What the weights may be used for; None: what the network says.
+        any_size: bool. Whether the file takes images of any size, which shapes show as -1, too.
 
     Returns:
         `Metadata`.
     """
-    maps = {name: (batch, *tensor.shape[1:]) for name, tensor in model.output.items()}
+    sides = {name: (None, None) if any_size else tensor.shape[1:3] for name, tensor in model.output.items()}
+    maps = {name: (batch, *sides[name], tensor.shape[3]) for name, tensor in model.output.items()}
     return Metadata.of_maps(
         network.name,
         network.skeleton,

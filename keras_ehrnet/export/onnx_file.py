@@ -42,6 +42,7 @@ def onnx(
     max_people: int = 20,
     max_peaks: int = 20,
     batch: int | None = 1,
+    any_size: bool = False,
     input_dtype: str = "uint8",
     opset: int = OPSET,
     license: str | None = None,
@@ -69,6 +70,9 @@ def onnx(
         max_people: int. N, for several people with `decode="poses"`.
         max_peaks: int. P, for `decode="peaks"`.
         batch: int, or None for any number of images.
+        any_size: bool. Whether images may have any height and width that the family's strides divide; `input_size` is
+            then what predictors go by. For maps (`decode="none"`) of a model that takes any size, as EfficientHRNet
+            does where it is built without `input_shape`.
         input_dtype: str. `"uint8"`, or `"float32"` for runtimes that take no bytes (TensorRT before 8.5).
         opset: int. Version of ONNX's operators, 13 to 21.
         license: str, or None. SPDX identifier of the weights' license; None: the registered one of published weights.
@@ -98,15 +102,20 @@ def onnx(
     common.check_batch(batch)
     convert.check_decoder(decode, max_people=max_people, max_peaks=max_peaks)
     network = common.load(source, weights, skeleton, input_size)
+    if any_size and not (network.any_size and decode == "none"):
+        raise ValueError(
+            "Images of any size are for maps of a model that takes them: leave out any_size, or take decode='none' and "
+            f"EfficientHRNet. Received: any_size=True with decode={decode!r} for {network.name!r}"
+        )
     limbs = convert.tells_by_limbs(network, decode, multi_person)
     settings = convert.decoder_settings(decode, network.multi_person, limbs, max_people, max_peaks)
     plain = plain_model(network.model, network.input_size)
-    metadata = common.describe_maps(network, plain, batch=batch, dtype=input_dtype, license=license)
+    metadata = common.describe_maps(network, plain, batch=batch, any_size=any_size, dtype=input_dtype, license=license)
     decoder = None
     if decode != "none":
         plain = convert.with_heads(plain, network.family, decode, limbs)
         decoder = _decoder(network, decode, settings, batch, opset)
-    graph = onnx_layers.graph_of(plain, input_dtype=input_dtype, batch=batch, decoder=decoder)
+    graph = onnx_layers.graph_of(plain, input_dtype=input_dtype, batch=batch, any_size=any_size, decoder=decoder)
     if decoder is not None:
         metadata = _of_decoded(metadata, graph.output[0], decode, settings)
     model = helper.make_model(

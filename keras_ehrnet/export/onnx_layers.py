@@ -104,7 +104,12 @@ class Decoder(Protocol):
 
 
 def graph_of(
-    model: keras.Model, *, input_dtype: str = "uint8", batch: int | None = 1, decoder: Decoder | None = None
+    model: keras.Model,
+    *,
+    input_dtype: str = "uint8",
+    batch: int | None = 1,
+    any_size: bool = False,
+    decoder: Decoder | None = None,
 ) -> GraphProto:
     """A functional model of fixed size as an ONNX graph that computes in channels-first order.
 
@@ -114,6 +119,8 @@ def graph_of(
         model: `keras.Model`, functional, of the layers in `EMITTERS`, with one image input of fixed height and width.
         input_dtype: str. `"uint8"` or `"float32"`.
         batch: int, or None for any number of images.
+        any_size: bool. Whether height and width are free, without a decoder. Of sides that all strides divide, as
+            they do the model's, the zeros around them are the same.
         decoder: `Decoder`, or None for the model's outputs as they are.
 
     Returns:
@@ -152,16 +159,19 @@ def graph_of(
     return helper.make_graph(
         graph.nodes,
         model.name,
-        [helper.make_tensor_value_info("image", INPUT_TYPES[input_dtype], _shape(image.shape[1:], batch))],
+        [helper.make_tensor_value_info("image", INPUT_TYPES[input_dtype], _shape(image.shape[1:], batch, any_size))],
         [
-            helper.make_tensor_value_info(name, TensorProto.FLOAT, _shape(shape, batch))
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, _shape(shape, batch, any_size, f"{name}_"))
             for name, shape in shapes.items()
         ],
         graph.constants,
     )
 
 
-def _shape(sides: Sequence[int], batch: int | None) -> list[int | str]:
+def _shape(sides: Sequence[int | str], batch: int | None, any_size: bool = False, of: str = "") -> list[int | str]:
+    """A shape, in which what is free has a name."""
+    if any_size:
+        return _shape([f"{of}height", f"{of}width", *sides[2:]], batch)
     return ["batch" if batch is None else batch, *sides]
 
 

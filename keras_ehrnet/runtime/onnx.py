@@ -50,8 +50,6 @@ class OnnxNetwork:
         'mpii_16'
     """
 
-    any_size = False
-
     def __init__(self, path: str | Path, threads: int | None = None) -> None:
         self.path = Path(path)
         self._threads = threads
@@ -66,8 +64,10 @@ class OnnxNetwork:
         self.min_score = self.metadata.min_score
         image = self.session.get_inputs()[0]
         outputs = {output.name: tuple(output.shape) for output in self.session.get_outputs()}
-        need_agreement(self.metadata, {image.name: tuple(image.shape)}, outputs, self.path)
-        # A batch of any size has a name there, or nothing.
+        # What is of any size has a name there, or nothing.
+        self.any_size = not any(isinstance(side, int) for side in image.shape[1:3])
+        sides = self.input_size if self.any_size else image.shape[1:3]
+        need_agreement(self.metadata, {image.name: (image.shape[0], *sides, *image.shape[3:])}, outputs, self.path)
         self._batch = image.shape[0] if isinstance(image.shape[0], int) else None
         self._outputs = list(outputs)
 
