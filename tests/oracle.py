@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 
 from keras_ehrnet import PosePredictor, decode
@@ -29,7 +31,14 @@ def draw_gaussians(joints: np.ndarray, size: tuple[int, int], stride: float, sig
         across = np.exp(-np.square(columns[left:right] - x) / (2 * sigma**2))
         down = np.exp(-np.square(rows[top:bottom] - y) / (2 * sigma**2))
         np.maximum(maps[window], down[:, None] * across, out=maps[window])
-    return maps + NOISE * np.random.default_rng(0).standard_normal(maps.shape, np.float32)
+    maps += _noise(maps.shape)
+    return maps
+
+
+@cache
+def _noise(shape: tuple[int, ...]) -> np.ndarray:
+    """The same for all maps of a shape, so drawn once: it takes longer than all else."""
+    return NOISE * np.random.default_rng(0).standard_normal(shape, np.float32)
 
 
 def draw_tags(joints: np.ndarray, size: tuple[int, int], stride: float) -> np.ndarray:
@@ -90,6 +99,8 @@ class OracleNetwork:
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
         geometries, self.geometries = self.geometries, []
         drawn = [self._maps(geometry, image) for geometry, image in zip(geometries, images, strict=True)]
+        if len(drawn) == 1:
+            return {name: maps[None] for name, maps in drawn[0].items()}
         return {name: np.stack([maps[name] for maps in drawn]) for name in drawn[0]}
 
     def _maps(self, geometry: decode.Geometry, image: np.ndarray) -> dict[str, np.ndarray]:
