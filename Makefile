@@ -7,7 +7,8 @@ export KERAS_EHRNET_REFERENCE
 MINUTES ?= 5
 DEMO_PHOTO ?= docs/pictures/astronaut.jpg
 
-.PHONY: install demo docs fuzz pack-android test test-android test-answers test-tf217 test-web notebooks lint format clean
+.PHONY: install demo docs fuzz pack-android test test-tensorflow test-others test-android test-answers test-tf217 test-web
+.PHONY: notebooks lint format clean
 
 install: .venv/installed
 
@@ -15,9 +16,17 @@ install: .venv/installed
 demo: .venv/installed-demo
 	$(BIN)/keras-ehrnet predict $(DEMO_PHOTO) --output demo
 
-test: install lint docs
+# Two processes for TensorFlow, and beside them one for all the rest, so that no core waits for the last of a part.
+test: install
+	$(MAKE) --jobs 2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=line) test-tensorflow test-others
+
+test-tensorflow: install
 	$(BIN)/python -m pytest -n 2 --dist loadfile --doctest-modules keras_ehrnet tests --ignore tests/test_smoke_training.py
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 --dist loadfile -m backend tests
+
+# What JAX has compiled once it need not compile again: a saved network is the same program as the one it was saved from.
+test-others: lint docs
+	KERAS_BACKEND=jax JAX_COMPILATION_CACHE_DIR="$(CURDIR)/.venv/compiled" JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 \
+		$(BIN)/python -m pytest -m backend tests
 	$(BIN)/python -m pytest tests/test_smoke_training.py
 
 # TensorFlow 2.17 is the last with TF-TRT: its converter must take what we pass to it. Needs Python 3.10 to 3.12.
@@ -65,9 +74,10 @@ format: install
 clean:
 	rm -rf .venv .venv-tf217 demo results notebooks/dogs notebooks/people notebooks/runs notebooks/scores notebooks/*.tflite notebooks/*.onnx
 
+# Most of what is installed is never imported, and what is gets compiled then.
 .venv/installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --no-compile --editable '.[test]'
 	touch $@
 
 .venv-tf217/installed: setup.cfg pyproject.toml
