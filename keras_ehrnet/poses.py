@@ -311,10 +311,51 @@ class Poses:
         """
         from keras_ehrnet import draw
 
+        return draw.poses(self._shown(image, "draw"), self, threshold=threshold, style=style)
+
+    def crops(
+        self, image: np.ndarray | None = None, threshold: float = 0.0, *, margin: float | None = None
+    ) -> list[np.ndarray]:
+        """Everyone cut out of the image: for another network, for faces to be covered, for labels.
+
+        Args:
+            image: uint8 RGB array of shape `(H, W, 3)`. Defaults to the image these poses were found in.
+            threshold: float. Joints with a score at or below it do not count, as in `boxes`.
+            margin: float. What a person's box is enlarged by, about its middle; None: by as much as where networks look
+                at one person. What lies outside the image is left out.
+
+        Returns:
+            A new uint8 RGB array for each person, of shape `(0, 0, 3)` for one without joints in the image.
+
+        Example:
+            >>> import numpy as np
+            >>> from keras_ehrnet import Poses, Skeleton
+            >>> stick = Skeleton("stick", ("top", "bottom"), ((0, 1),))
+            >>> poses = Poses(np.array([[[30, 10, 0.9], [60, 50, 0.8]]]), np.array([0.9]), stick)
+            >>> [crop.shape for crop in poses.crops(np.zeros((80, 100, 3), np.uint8), margin=1.0)]
+            [(40, 30, 3)]
+        """
+        from keras_ehrnet.geometry import BOX_MARGIN, box_region
+
+        image, margin = self._shown(image, "crops"), BOX_MARGIN if margin is None else margin
+        height, width = image.shape[:2]
+        cut = []
+        found = self.confidence > threshold
+        for box, joints in zip(self.boxes(threshold), found, strict=True):
+            region = box_region(box, margin)
+            middle, half = np.array(region.center), np.array(region.size) / 2
+            left, top = np.clip(np.floor(middle - half), 0, (width, height)).astype(int)
+            right, bottom = np.clip(np.ceil(middle + half), 0, (width, height)).astype(int)
+            is_shown = joints.any() and left < right and top < bottom
+            cut.append(image[top:bottom, left:right].copy() if is_shown else np.zeros((0, 0, 3), np.uint8))
+        return cut
+
+    def _shown(self, image: np.ndarray | None, method: str) -> np.ndarray:
+        """The image given, or else that in which these poses were found."""
         image = self.image if image is None else image
         if image is None:
-            raise ValueError("These poses do not carry their image. Pass it: poses.draw(image)")
-        return draw.poses(image, self, threshold=threshold, style=style)
+            raise ValueError(f"These poses do not carry their image. Pass it: poses.{method}(image)")
+        return image
 
     def save(
         self,

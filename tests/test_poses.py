@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from keras_ehrnet import Poses
-from keras_ehrnet.skeletons import COCO_17, LSP_14
+from keras_ehrnet.skeletons import COCO_17, LSP_14, Skeleton
 from keras_ehrnet.support.errors import NobodyError
 
 
@@ -58,3 +58,25 @@ def test_any_difference_counts() -> None:
         assert poses() != other, what
     assert poses(ids=np.array([1, 2])) != poses(ids=np.array([2, 1]))
     assert poses() != "Poses" and Poses.empty(COCO_17) != Poses.empty(LSP_14)
+
+
+def test_everyone_is_cut_out() -> None:
+    stick = Skeleton("stick", ("top", "bottom"), ((0, 1),))
+    picture = np.random.default_rng(0).integers(0, 256, (80, 100, 3), np.uint8)
+    whole, at_the_edge, outside, nobody = (
+        [(30, 10), (60, 50)],
+        [(90, 60), (99, 79)],
+        [(300, 10), (330, 50)],
+        [(1, 1)] * 2,
+    )
+    keypoints = np.dstack([[whole, at_the_edge, outside, nobody], np.array([1, 1, 1, 0]).repeat(2).reshape(4, 2)])
+    poses = Poses(keypoints, np.ones(4), stick, image=picture)
+    crops = poses.crops(margin=2.0)
+    np.testing.assert_array_equal(crops[0], picture[0:70, 15:75])
+    np.testing.assert_array_equal(crops[1], picture[50:80, 85:100])
+    assert crops[2].shape == crops[3].shape == (0, 0, 3)
+    crops[0][:] = 0
+    np.testing.assert_array_equal(poses.crops()[0], picture[5:55, 26:64])
+    assert picture[10:50, 30:60].any() and not Poses.empty(stick).crops(picture)
+    with pytest.raises(ValueError, match="poses.crops.image."):
+        replace(poses, image=None).crops()
