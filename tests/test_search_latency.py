@@ -12,7 +12,7 @@ import keras_ehrnet as ke
 from keras_ehrnet.search import recipe as recipes
 from keras_ehrnet.search.cost import block_macs, candidates, head_macs, multiply_adds, stem_macs
 from keras_ehrnet.search.latency import LatencyTable, read_latency
-from keras_ehrnet.search.measure import measure
+from keras_ehrnet.search.measure import _fitted, measure
 from keras_ehrnet.search.space import Space
 from keras_ehrnet.support.errors import LatencyError
 from keras_ehrnet.training.recipe import from_dict
@@ -55,11 +55,39 @@ def test_told_how_good_predictions_are(table):
 def test_measures_every_block():
     section = {"stem": 4, "widths": [[8], [8], [8]], "depths": [1, 1, 1], "strides": [2, 2, 2]}
     small = {"space": {**section, "kernels": [3], "expansions": [2]}, "data": {"kind": "synthetic"}}
-    recipe = from_dict({**small, "model": {"name": "efficientpose-a", "input_size": SIZE}}, kind=recipes.SearchRecipe)
+    # Large enough for blocks to take longer than starting anything at all, whatever else the machine does.
+    model = {"name": "efficientpose-a", "input_size": (160, 160)}
+    recipe = from_dict({**small, "model": model}, kind=recipes.SearchRecipe)
     table = measure(recipe, precision="int8", threads=1, check=1)
-    assert list(table.blocks) == candidates(recipe.space, SIZE)
+    assert list(table.blocks) == candidates(recipe.space, recipe.input_size)
     assert all(0 < ms < 100 for ms in (*table.blocks.values(), *table.rest.values()))
     assert len(table.check) == 1
+
+
+def test_whole_networks_tell_a_factor_of_blocks_and_the_rest(table):
+    space = Space(4, ((8, 16), (16,), (16, 24)), (2, 1, 1), (2, 2, 2), kernels=(3, 5))
+    recipe = from_dict(
+        {
+            "space": plain_space(space),
+            "model": {"name": "efficientpose-a", "input_size": SIZE},
+            "data": {"kind": "synthetic"},
+        },
+        kind=recipes.SearchRecipe,
+    )
+    blocks = {block: float(block_macs(block)) for block in candidates(space, SIZE)}
+    alone = replace(table, blocks=blocks, rest=dict.fromkeys(space.widths[-1], 0.0))
+    generator, sums = np.random.default_rng(0), alone.cost(space, SIZE, 17)
+    networks = [space.sample(generator, lean) for lean in np.linspace(0, 1, 12)]
+    rest = {16: 1000.0, 24: 3000.0}
+    last = [int(space.value(one, space.slots[-1].width_out)) for one in networks]
+    measured = [1.25 * sums.of(one) + rest[width] for one, width in zip(networks, last, strict=True)]
+    fitted = _fitted(alone, recipe, networks, measured)
+    assert fitted.rest == pytest.approx(rest)
+    assert fitted.blocks == pytest.approx({block: 1.25 * ms for block, ms in blocks.items()})
+
+
+def plain_space(space):
+    return {name: getattr(space, name) for name in ("stem", "widths", "depths", "strides", "kernels")}
 
 
 OTHERS = {

@@ -41,6 +41,17 @@ def test_a_search_could_find_the_papers_network():
     assert multiply_adds(space, (256, 192), 17).of(architecture) == ke.profile(ke.EfficientPoseNAS("A")).macs
 
 
+def test_networks_that_lean_to_what_costs_more():
+    cost, generator = multiply_adds(SPACE, SIZE, 17), np.random.default_rng(0)
+    costs = [np.mean([cost.of(SPACE.sample(generator, lean)) for _ in range(20)]) for lean in (0.1, 0.5, 0.9)]
+    assert costs == sorted(costs)
+    assert SPACE.sample(generator, 1) == SPACE.largest
+    blocks = SPACE.derive(SPACE.largest).blocks
+    assert set(blocks) <= {(7, 6, width[-1], stride) for width in SPACE.widths for stride in (1, 2)}
+    smallest = SPACE.derive(SPACE.sample(generator, 0)).blocks
+    assert [block and block[:3] for block in smallest[:3]] == [(3, 3, 8), None, (3, 3, 16)]
+
+
 def test_cheapest_of_all_networks():
     cost = multiply_adds(TINY, SIZE, 17)
     everything = itertools.product(*(range(len(decision.options)) for decision in TINY.decisions))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import platform
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from importlib import import_module, metadata
 from typing import Any
 
@@ -23,7 +24,7 @@ from keras_ehrnet.runtime.litert import package
 from keras_ehrnet.search.cost import BlockAt, Cost, candidates
 from keras_ehrnet.search.latency import LatencyTable
 from keras_ehrnet.search.recipe import SearchRecipe
-from keras_ehrnet.search.space import Architecture
+from keras_ehrnet.search.space import Architecture, Space
 from keras_ehrnet.support.messages import suggestion
 from keras_ehrnet.support.terminal import progress_bar, silenced
 
@@ -32,8 +33,12 @@ _ROUNDS, _REPEATS = 7, 15
 _LEAST_SECONDS = 0.01
 _SMALLEST = BlockAt(1, 1, 8, 8, 3, 3, 1)
 """A block whose time is that of starting anything at all."""
-_ANCHORS = 2
-"""Whole networks of each last width from which stem and head are known."""
+_ANCHORS = 4
+"""Whole networks of each last width from which stem, head and the scale of blocks are known."""
+_TELLING = 0.01
+"""Whole networks whose blocks differ by less than this part of their time tell no factor of blocks."""
+_FACTORS = (0.5, 2.0)
+"""Of blocks inside of networks to blocks by themselves; beyond, it is noise."""
 
 
 def measure(
@@ -46,13 +51,16 @@ def measure(
 ) -> LatencyTable:
     """Milliseconds of every block that networks of a recipe may have, on this machine.
 
-    What a network takes besides its blocks is what whole networks take more than these.
+    A block by itself finds its weights and its image where the processor left them a moment before; inside of a network
+    it does not. So a few whole networks, from small to large, are measured too: they tell what blocks take there, as a
+    factor of all, and what stem and head do.
 
     Args:
         recipe: `SearchRecipe`, for its space, input and keypoints.
         precision: str. `"float32"` or `"int8"`.
         threads: int, or None for LiteRT's choice.
-        check: int. Random networks of the space to measure and compare with predictions, none of them measured before.
+        check: int. Networks to measure and compare with predictions, none of them measured before: random ones from
+            the smallest of the space to the largest.
         progress: bool. Whether to show a progress bar.
 
     Returns:
@@ -71,44 +79,69 @@ def measure(
     space, joints = recipe.space, recipe.skeleton.num_joints
     generator = np.random.default_rng(recipe.training.seed)
     todo = candidates(space, recipe.input_size)
-    anchors = list(_anchors(recipe, generator))
+    leaning = [*_leaning(_ANCHORS * len(space.widths[-1])), *_leaning(check)]
+    networks = [space.sample(generator, lean) for lean in leaning]
+    anchors = _with_last_widths(space, networks[: len(networks) - check])
+    compared = networks[len(anchors) :]
+    files = [
+        *(partial(_block_file, block, precision) for block in (_SMALLEST, *todo)),
+        *(partial(_network_file, recipe, one, precision) for one in (*anchors, *compared)),
+    ]
     with progress_bar("", shown=progress, transient=True) as bar:
-        task = bar.add_task("measuring", total=len(todo) + len(anchors) + check)
-
-        def timed(make: Callable[..., bytes], *arguments: Any) -> float:
-            ms = milliseconds(make(*arguments), threads)
+        task = bar.add_task("measuring", total=len(files) + _ROUNDS)
+        contents = []
+        for make in files:
+            contents.append(make())
             keras.utils.clear_session(free_memory=False)
             bar.advance(task)
-            return ms
-
-        started = milliseconds(_block_file(_SMALLEST, precision), threads)
-        blocks = {block: max(timed(_block_file, block, precision) - started, 0.0) for block in todo}
-        table = LatencyTable(
-            recipe.input_size, joints, space.stem, precision, blocks, dict.fromkeys(space.widths[-1], 0.0)
-        )
-        cost = table.cost(space, recipe.input_size, joints)
-        more: dict[int, list[float]] = {width: [] for width in space.widths[-1]}
-        for architecture in anchors:
-            whole = timed(_network_file, recipe, architecture, precision)
-            more[_last_width(cost, architecture)].append(whole - cost.of(architecture))
-        table = replace(table, rest={width: max(float(np.mean(ms)), 0.0) for width, ms in more.items()})
-        cost = table.cost(space, recipe.input_size, joints)
-        drawn = [space.sample(generator) for _ in range(check)]
-        compared = [(cost.of(one), timed(_network_file, recipe, one, precision)) for one in drawn]
-    return replace(table, about=_about(threads), check=compared)
+        taken = milliseconds(contents, threads, partial(bar.advance, task))
+    started, *of_blocks = taken[: len(todo) + 1]
+    blocks = {block: max(ms - started, 0.0) for block, ms in zip(todo, of_blocks, strict=True)}
+    table = LatencyTable(recipe.input_size, joints, space.stem, precision, blocks, dict.fromkeys(space.widths[-1], 0.0))
+    whole = taken[len(todo) + 1 :]
+    table = _fitted(table, recipe, anchors, whole[: len(anchors)])
+    cost = table.cost(space, recipe.input_size, joints)
+    pairs = [(cost.of(one), ms) for one, ms in zip(compared, whole[len(anchors) :], strict=True)]
+    return replace(table, about=_about(threads), check=pairs)
 
 
-def milliseconds(content: bytes, threads: int | None = None) -> float:
-    """Milliseconds of a run: the median of the quietest of several rounds, for others only ever make it slower."""
-    module = import_module(package())
+def milliseconds(
+    contents: Iterable[bytes], threads: int | None = None, after_round: Callable[[], None] = lambda: None
+) -> list[float]:
+    """Milliseconds of a run of each of several files.
+
+    They take turns for several rounds, so that what else the machine does meets all of them alike; of each, the median
+    of its quietest round counts, for others only ever make it slower.
+
+    Args:
+        contents: iterable of the bytes of `.tflite` files.
+        threads: int, or None for LiteRT's choice.
+        after_round: callable, called after each round.
+    """
+    interpreters = [_interpreter(content, threads) for content in contents]
+    rounds = np.empty((_ROUNDS, len(interpreters)))
+    for taken in rounds:
+        for number, interpreter in enumerate(interpreters):
+            once = float(np.median(_seconds(interpreter, 3)))
+            taken[number] = np.median(_seconds(interpreter, _repeats(once)))
+        after_round()
+    return (1e3 * rounds.min(axis=0)).tolist()
+
+
+def _interpreter(content: bytes, threads: int | None) -> Any:
     with silenced():
-        interpreter = module.Interpreter(model_content=content, num_threads=threads or usual_threads())
+        interpreter = import_module(package()).Interpreter(
+            model_content=content, num_threads=threads or usual_threads()
+        )
         interpreter.allocate_tensors()
     for detail in interpreter.get_input_details():
         interpreter.set_tensor(detail["index"], np.zeros(detail["shape"], detail["dtype"]))
-    once = float(np.median(_seconds(interpreter, 3)))
-    repeats = max(_REPEATS, min(int(_LEAST_SECONDS / max(once, 1e-6)), 2000))
-    return 1e3 * min(float(np.median(_seconds(interpreter, repeats))) for _ in range(_ROUNDS))
+    return interpreter
+
+
+def _repeats(seconds: float) -> int:
+    """Runs of a round, of a network that takes so long."""
+    return max(_REPEATS, min(int(_LEAST_SECONDS / max(seconds, 1e-6)), 2000))
 
 
 def _seconds(interpreter: Any, repeats: int) -> np.ndarray:
@@ -121,13 +154,34 @@ def _seconds(interpreter: Any, repeats: int) -> np.ndarray:
     return times
 
 
-def _anchors(recipe: SearchRecipe, generator: np.random.Generator) -> Iterator[Architecture]:
-    """Random networks, as many of every last width."""
-    last = recipe.space.slots[-1].width_out
-    for option in range(len(recipe.space.widths[-1])):
-        for _ in range(_ANCHORS):
-            drawn = recipe.space.sample(generator)
-            yield (*drawn[:last], option, *drawn[last + 1 :])
+def _leaning(count: int) -> np.ndarray:
+    """So many numbers from 0 to 1, evenly."""
+    return (np.arange(count) + 0.5) / max(count, 1)
+
+
+def _with_last_widths(space: Space, networks: Sequence[Architecture]) -> list[Architecture]:
+    """The networks, each last width in turn."""
+    last, count = space.slots[-1].width_out, len(space.widths[-1])
+    return [(*one[:last], number % count, *one[last + 1 :]) for number, one in enumerate(networks)]
+
+
+def _fitted(
+    table: LatencyTable, recipe: SearchRecipe, networks: Sequence[Architecture], measured: Sequence[float]
+) -> LatencyTable:
+    """The table with a factor of all blocks, and stem and head, as whole networks show them."""
+    cost = table.cost(recipe.space, recipe.input_size, table.num_keypoints)
+    widths = np.array([_last_width(cost, one) for one in networks])
+    blocks, more = np.array([cost.of(one) for one in networks]), np.array(measured)
+    same = [widths == width for width in recipe.space.widths[-1]]
+    centred = [(blocks[rows] - blocks[rows].mean(), more[rows] - more[rows].mean()) for rows in same]
+    apart = sum(float(x @ x) for x, _ in centred)
+    told = apart > (_TELLING * blocks.mean()) ** 2
+    factor = float(np.clip(sum(float(x @ y) for x, y in centred) / apart, *_FACTORS)) if told else 1.0
+    rest = {
+        width: max(float(np.mean(more[rows] - factor * blocks[rows])), 0.0)
+        for width, rows in zip(recipe.space.widths[-1], same, strict=True)
+    }
+    return replace(table, blocks={block: factor * ms for block, ms in table.blocks.items()}, rest=rest)
 
 
 def _last_width(cost: Cost, architecture: Architecture) -> int:

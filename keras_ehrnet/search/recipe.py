@@ -24,7 +24,7 @@ class SearchSection:
     Args:
         method: `"gradient"`: a supernet, whose choices are trained with its weights; `"random"` and `"evolution"`:
             as many steps, divided among networks that are trained one by one.
-        warmup: int. Epochs of weights alone, before choices are trained; gradient only.
+        warmup: int. Epochs of weights alone, of the largest network first, before choices are trained; gradient only.
         temperature: tuple (float, float). Of the choices in the first epoch behind the warm-up and in the last one.
         paths: int. Options of a decision that are mixed while choices are trained, 1 or 2.
         rate: float. Learning rate of the choices.
@@ -38,7 +38,7 @@ class SearchSection:
     warmup: Whole = 5
     temperature: tuple[Positive, Positive] = (3.0, 0.3)
     paths: Literal[1, 2] = 2
-    rate: Positive = 0.02
+    rate: Positive = 0.01
     cost_weight: NotNegative = 0.05
     limit: Positive | None = None
     latency: str | None = None

@@ -23,7 +23,7 @@ from keras_ehrnet.search.latency import read_latency
 from keras_ehrnet.search.recipe import SearchRecipe
 from keras_ehrnet.search.space import Architecture
 from keras_ehrnet.search.steps import ChoicesStep, WeightsStep, chosen
-from keras_ehrnet.search.supernet import Choices, gates_of, gates_shape, gumbel, supernet
+from keras_ehrnet.search.supernet import Choices, gates_of, gates_shape, gumbel, one_hot, supernet
 from keras_ehrnet.support.files import write_file
 from keras_ehrnet.support.pinned import pinned
 from keras_ehrnet.support.terminal import progress_bar
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _FOUND = "found.json"
+_SHRINKING = 8.0
+"""With so much more of a logit, nearly every step draws the largest network."""
 
 
 @dataclass(frozen=True)
@@ -195,6 +197,7 @@ class _Search:
         self._recipe, self._cost, self._halves, self._steps = recipe, cost, halves, steps
         self._checkpoints = checkpoints
         space, settings = recipe.space, recipe.search
+        self._largest = one_hot(space, space.largest)
         self._choices = Choices(space, settings.paths, name="choices")
         network = supernet(space, recipe.input_size, recipe.skeleton.num_joints)
         sigma = {} if recipe.loss.sigma is None else {"sigma": recipe.loss.sigma}
@@ -257,6 +260,7 @@ class _Search:
                     continue
                 images, joints, masks = next(batches[number])
                 noise = gumbel(gates_shape(recipe.space), recipe.training.seed, 2 * step + number)
+                noise += self._shrinking(step) * self._largest
                 inputs = {"image": images, "noise": noise, "temperature": temperature}
                 losses[name].append(float(model.train_on_batch(inputs, joints, sample_weight=masks)))
                 if not np.isfinite(losses[name][-1]):
@@ -275,6 +279,14 @@ class _Search:
             "entropy": float(np.mean(entropy)),
             "temperature": float(temperature),
         }
+
+    def _shrinking(self, step: int) -> float:
+        """What is added to the logits of the largest network in a step of the warm-up; it falls to 0.
+
+        All networks are parts of the largest. Where it has learned something first, they begin with that; where all
+        are drawn alike from the beginning, none of them has learned much when choices are made.
+        """
+        return _SHRINKING * max(1 - step / max(self._recipe.search.warmup * self._steps, 1), 0.0)
 
     def _probabilities(self) -> np.ndarray:
         return keras.ops.convert_to_numpy(self._choices.probabilities())

@@ -155,6 +155,11 @@ class Space:
             size *= len(decision.options)
         return size
 
+    @property
+    def largest(self) -> Architecture:
+        """The network that all others are parts of: every block is there, and as wide as it may be."""
+        return tuple(0 if _is_kept(one) else len(one.options) - 1 for one in self.decisions)
+
     def value(self, architecture: Architecture, decision: int) -> int | bool:
         """What an architecture takes for a decision."""
         return self.decisions[decision].options[architecture[decision]]
@@ -163,8 +168,14 @@ class Space:
         """Channels that enter a block."""
         return self.stem if slot.width_in is None else int(self.value(architecture, slot.width_in))
 
-    def sample(self, generator: np.random.Generator) -> Architecture:
-        """A network at random: every option of a decision is as likely.
+    def sample(self, generator: np.random.Generator, lean: float | None = None) -> Architecture:
+        """A network at random.
+
+        Args:
+            generator: `numpy.random.Generator`.
+            lean: float from 0 to 1, or None. From 0, where everything is small and left out that may be, to 1, where
+                nothing is: random networks differ little in cost, those of different leans differ as the space does.
+                None: every option of a decision is as likely.
 
         Example:
             >>> import numpy as np
@@ -173,7 +184,9 @@ class Space:
             >>> len(space.sample(np.random.default_rng(0))) == len(space.decisions)
             True
         """
-        return tuple(int(generator.integers(len(decision.options))) for decision in self.decisions)
+        if lean is None:
+            return tuple(int(generator.integers(len(decision.options))) for decision in self.decisions)
+        return tuple(int(generator.binomial(len(one.options) - 1, _likely(one, lean))) for one in self.decisions)
 
     def check(self, architecture: Sequence[int]) -> Architecture:
         """The architecture as it is.
@@ -220,3 +233,12 @@ class Space:
             int(self.value(architecture, number)) for number in (slot.kernel, slot.expansion, slot.width_out)
         )
         return kernel, expansion, width, slot.stride
+
+
+def _likely(decision: Decision, lean: float) -> float:
+    """How likely each step from a decision's first option to its last is: a block is kept first, then left out."""
+    return 1 - lean if _is_kept(decision) else lean
+
+
+def _is_kept(decision: Decision) -> bool:
+    return decision.options == (True, False)
