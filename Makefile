@@ -72,7 +72,7 @@ format: install
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv .venv-tf217 demo results notebooks/dogs notebooks/people notebooks/runs notebooks/scores notebooks/*.tflite notebooks/*.onnx
+	rm -rf .venv .venv-tf217 demo results notebooks/dogs notebooks/people notebooks/runs notebooks/scores notebooks/device.json notebooks/*.tflite notebooks/*.onnx
 
 # Most of what is installed is never imported, and what is gets compiled then.
 .venv/installed: setup.cfg pyproject.toml

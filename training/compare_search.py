@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="for trainings and scores.csv; goes on there")
     parser.add_argument("--random", type=int, default=5, help="how many random networks")
     parser.add_argument("--seeds", type=int, default=1, help="how often what was found is trained")
-    parser.add_argument("--people", type=int, default=1000, help="how many synthetic people to score on")
+    parser.add_argument("--people", type=int, default=500, help="how many synthetic people to score on")
     parser.add_argument("--milliseconds", action="store_true", help="measure int8 files, one thread, in turns")
     parser.add_argument("--picture", type=Path, help="PNG of scores against costs to write")
     options, changes = parser.parse_known_args()
@@ -129,7 +129,8 @@ def _scoring(recipe: SearchRecipe, folder: Path, people: int) -> Callable[[Path]
 
     def score(path: Path) -> dict[str, float]:
         predictor = PosePredictor.load(path)
-        settings = {"boxes": True, "progress": False}
+        # What was found for the first score is kept, and not looked for again for the second.
+        settings = {"boxes": True, "progress": False, "output": str(path.parent / "scored")}
         scores = evaluation.coco(predictor, str(images), str(annotations), **settings)
         shares = evaluation.coco_pck(predictor, str(images), str(annotations), threshold=NEAR, **settings)
         return {"loss": _loss(path, examples, loss), "ap": scores.ap, "pck": float(shares.mean[0])}

@@ -172,14 +172,19 @@ def _fitted(
     cost = table.cost(recipe.space, recipe.input_size, table.num_keypoints)
     widths = np.array([_last_width(cost, one) for one in networks])
     blocks, more = np.array([cost.of(one) for one in networks]), np.array(measured)
-    same = [widths == width for width in recipe.space.widths[-1]]
-    centred = [(blocks[rows] - blocks[rows].mean(), more[rows] - more[rows].mean()) for rows in same]
-    apart = sum(float(x @ x) for x, _ in centred)
-    told = apart > (_TELLING * blocks.mean()) ** 2
-    factor = float(np.clip(sum(float(x @ y) for x, y in centred) / apart, *_FACTORS)) if told else 1.0
+    # A hundredth off is as wrong for a small network as for a large one, which may take thirty times as long.
+    trust, same = more**-2.0, [widths == width for width in recipe.space.widths[-1]]
+    means = [[float(np.average(values[rows], weights=trust[rows])) for values in (blocks, more)] for rows in same]
+    x, y = blocks.copy(), more.copy()
+    for rows, (mean_blocks, mean_more) in zip(same, means, strict=True):
+        x[rows] -= mean_blocks
+        y[rows] -= mean_more
+    apart = float(np.sum(trust * x**2))
+    told = apart > np.sum(trust * (_TELLING * blocks) ** 2)
+    factor = float(np.clip(np.sum(trust * x * y) / apart, *_FACTORS)) if told else 1.0
     rest = {
-        width: max(float(np.mean(more[rows] - factor * blocks[rows])), 0.0)
-        for width, rows in zip(recipe.space.widths[-1], same, strict=True)
+        width: max(mean_more - factor * mean_blocks, 0.0)
+        for width, (mean_blocks, mean_more) in zip(recipe.space.widths[-1], means, strict=True)
     }
     return replace(table, blocks={block: factor * ms for block, ms in table.blocks.items()}, rest=rest)
 
