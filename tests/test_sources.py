@@ -229,7 +229,11 @@ def test_folders_and_patterns_of_videos(tmp_path):
     assert [path.name for path in list_videos(tmp_path)] == ["a.avi", "b.avi", "c.mkv"]
     assert [path.name for path in list_videos(tmp_path / "*.avi")] == ["a.avi", "b.avi"]
     predictor = ke.PosePredictor.load("efficientpose-rt-people")
-    for place, told in ((tmp_path, "names 3 videos"), (f"{tmp_path}/a*.avi", "names 1 video:"), ("x*.avi", "no video")):
+    for place, told in (
+        (tmp_path, "names 3 videos"),
+        (f"{tmp_path}/a*.avi", "names 1 video:"),
+        ("x*.avi", "no such video file"),
+    ):
         with pytest.raises(VideoError, match=told):
             predictor.video(place, progress=False)
     for pattern in (f"{tmp_path}/*.avi", tmp_path / "*.AVI"):

@@ -147,9 +147,9 @@ def _ends_as_video(source: str | os.PathLike) -> bool:
 
 
 def _not_one(path: Path) -> str:
-    several = path.is_dir() or _is_pattern(path)
-    if not several or not (found := list_videos(path)):
-        return "There is no video there." if several else "There is no such video file."
+    found = list_videos(path)
+    if not found:
+        return "There is no such video file."
     count = "1 video" if len(found) == 1 else f"{len(found)} videos"
     return f"Videos are read one at a time, and this names {count}: pass each of prediction.list_videos(...)."
 
