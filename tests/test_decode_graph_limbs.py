@@ -8,7 +8,7 @@ from decoder_files import KINDS
 from stick_figures import FIGURE, SIZE, crossing, moved, render
 
 from keras_ehrnet import decode
-from keras_ehrnet.decode import graph
+from keras_ehrnet.decode import graph, paf
 from keras_ehrnet.poses import Poses
 from keras_ehrnet.skeletons import MPII_16
 
@@ -23,6 +23,13 @@ SHAPES = {"heatmaps_fine": (1, HEIGHT, WIDTH, 16), "pafs": (1, HEIGHT, WIDTH, 28
 def decoder(request):
     maps = {name: np.zeros(shape[1:]) for name, shape in SHAPES.items()}
     return KINDS[request.param]("efficientpose", "poses", maps, MPII_16, multi_person=True, max_people=PEOPLE)
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def searching_decoder(request):
+    maps = {name: np.zeros(shape[1:]) for name, shape in SHAPES.items()}
+    options = {"multi_person": True, "max_people": PEOPLE, "threshold": paf.PEAK_THRESHOLD, "search_missing": True}
+    return KINDS[request.param]("efficientpose", "poses", maps, MPII_16, **options)
 
 
 def decoded(decoder, heatmaps, fields):
@@ -76,15 +83,34 @@ def test_stick_figures(people, decoder):
 @pytest.mark.parametrize("seed", range(8))
 def test_noise(seed, decoder):
     """Weak and false peaks, fields that point anywhere: the same pairs, the same people."""
+    heatmaps, fields = noisy(seed)
+    found, _ = decoded(decoder, heatmaps, fields)
+    assert len(found) > 2
+    assert_same(found, decode.pafs(heatmaps, fields, max_people=PEOPLE))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_missing_joints_are_searched(seed, searching_decoder):
+    heatmaps, fields = noisy(seed)
+    # Every joint is somewhere around everyone, too faint for a peak.
+    heatmaps += np.random.default_rng(seed).uniform(0.001, 0.04, heatmaps.shape).astype(np.float32)
+    found, _ = decoded(searching_decoder, heatmaps, fields)
+    without = decode.pafs(heatmaps, fields, max_people=PEOPLE)
+    expected = decode.pafs(heatmaps, fields, max_people=PEOPLE, search_missing=True)
+    assert (without.confidence == 0).any()
+    assert (found.keypoints[..., 2] > 0).all()
+    np.testing.assert_allclose(found.keypoints, expected.keypoints, atol=2e-2)
+    np.testing.assert_allclose(found.scores, without.scores, atol=1e-5)
+
+
+def noisy(seed):
     rng = np.random.default_rng(seed)
     heatmaps, fields = render(jittered(3), MPII_16.limbs[:14])
     heatmaps *= 0.6
     for joint in range(16):
         heatmaps[rng.integers(0, HEIGHT, 3), rng.integers(0, WIDTH, 3), joint] = rng.uniform(0.15, 0.9, 3)
     fields = fields * 0.7 + 0.3 * rng.standard_normal(fields.shape)
-    found, _ = decoded(decoder, heatmaps, fields)
-    assert len(found) > 2
-    assert_same(found, decode.pafs(heatmaps.astype(np.float32), fields.astype(np.float32), max_people=PEOPLE))
+    return heatmaps.astype(np.float32), fields.astype(np.float32)
 
 
 def test_lone_peaks_are_nobody(decoder):

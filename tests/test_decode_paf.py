@@ -40,6 +40,25 @@ def test_missing_joints():
     assert_same_people(decode.pafs(*render(people, MPII.limbs)), people)
 
 
+def test_missing_joints_can_be_searched():
+    """A faint wrist near its person, a brighter one far away, an ankle that is nowhere."""
+    wrist, ankle = MPII.index("left_wrist"), MPII.index("left_ankle")
+    person = moved(FIGURE, 20, 8)
+    without = person.copy()
+    without[[wrist, ankle]] = np.nan
+    heatmaps, fields = render([without], MPII.limbs)
+    column, row = person[wrist].astype(int)
+    heatmaps[row, column, wrist], heatmaps[row, column + 150, wrist] = 0.04, 0.9
+    assert decode.pafs(heatmaps, fields).keypoints[0, wrist].tolist() == [0, 0, 0]
+    (found,) = decode.pafs(heatmaps, fields, search_missing=True).keypoints
+    np.testing.assert_allclose(found[wrist], [column + 0.5, row + 0.5, 0.04], atol=1e-6)
+    assert found[ankle].tolist() == [0, 0, 0]
+    # What is likely somebody else's is a guess, too, and scored as one.
+    heatmaps[row, column, wrist] = 0.8
+    (found,) = decode.pafs(heatmaps, fields, threshold=0.2, search_missing=True).keypoints
+    np.testing.assert_allclose(found[wrist], [column + 0.5, row + 0.5, 0.2], atol=1e-6)
+
+
 def test_fewer_fields_than_limbs():
     """They belong to the first limbs of the skeleton."""
     heatmaps, fields = render([moved(FIGURE, 20, 8)], MPII.limbs[:-1])

@@ -27,6 +27,10 @@ PAF_THRESHOLD = 0.02
 NMS_KERNEL = 3
 """Window of the peaks, in pixels of the maps."""
 
+SEARCH_MARGIN = 0.25
+"""A missing joint is looked for this far around a person's joints, as a part of the longer side of their box; chosen on
+COCO's training people, too."""
+
 
 @dataclass(frozen=True)
 class Connection:
@@ -53,6 +57,7 @@ def pafs(
     threshold: float = PEAK_THRESHOLD,
     paf_threshold: float = PAF_THRESHOLD,
     min_joints: int = 3,
+    search_missing: bool = False,
     image_size: tuple[int, int] | None = None,
 ) -> Poses:
     """People from heatmaps and part affinity fields.
@@ -71,6 +76,8 @@ def pafs(
         threshold: float. Peaks at or below it are no joints.
         paf_threshold: float. What a field must reach along a limb, both as a mean and at most of the points.
         min_joints: int. People with fewer joints are left out.
+        search_missing: bool. Whether a joint of which no peak belongs to a person is put where its heatmap is highest
+            around them; its score there is at most `threshold`, for it is a guess. The person's score stays.
         image_size: (width, height) or None. Passed on to the result.
 
     Returns:
@@ -116,7 +123,11 @@ def pafs(
         person[peaks.joints[members]] = np.column_stack([xy[members], peaks.scores[members]])
     scores = keypoints[..., 2].mean(axis=1)
     best = np.argsort(-scores, kind="stable")[:max_people]
-    return Poses(keypoints[best], scores[best], skeleton, image_size)
+    keypoints, scores = keypoints[best], scores[best]
+    if search_missing:
+        for person in keypoints:
+            _search_missing(person, heatmaps, threshold)
+    return Poses(keypoints, scores, skeleton, image_size)
 
 
 def limb_fields(pafs: np.ndarray) -> np.ndarray:
@@ -185,3 +196,22 @@ def _attach(loose: np.ndarray, people: list[list[int]], peaks: Peaks, xy: np.nda
         if within[number, person] and peak not in taken and peaks.joints[peak] not in peaks.joints[people[person]]:
             people[person].append(peak)
             taken.add(peak)
+
+
+def _search_missing(person: np.ndarray, heatmaps: np.ndarray, highest_score: float) -> None:
+    """Puts the joints that a person lacks, `(K, 3)`, where their heatmaps are highest in and around the box of the others."""
+    missing = np.flatnonzero(person[:, 2] == 0)
+    if not len(missing):
+        return
+    found = person[person[:, 2] > 0, :2]
+    low, high = found.min(axis=0), found.max(axis=0)
+    margin = SEARCH_MARGIN * (high - low).max()
+    left, top = np.maximum(low - margin, 0).astype(int)
+    right, bottom = (high + margin).astype(int) + 1
+    around = heatmaps[top:bottom, left:right, missing]
+    row, column = np.divmod(around.reshape(-1, len(missing)).argmax(axis=0), around.shape[1])
+    row, column = row + top, column + left
+    scores = heatmaps[row, column, missing]
+    xy = np.stack([column, row], axis=-1) + np.float32(0.5) + parabola_shift(heatmaps, row, column, missing)
+    there = scores > 0
+    person[missing[there]] = np.column_stack([xy, np.minimum(scores, highest_score)])[there]

@@ -334,7 +334,9 @@ def _from_maps(network: Network, maps: dict[str, np.ndarray], settings: Settings
         return poses.resized((stride, stride))
     if "pafs" not in maps:
         raise ValueError(f"Several people need part affinity fields, which {network.name!r} does not give.")
-    poses = decode.pafs(maps["heatmaps_fine"], maps["pafs"], skeleton=skeleton, max_people=settings.max_people)
+    poses = decode.pafs(
+        maps["heatmaps_fine"], maps["pafs"], skeleton=skeleton, max_people=settings.max_people, search_missing=True
+    )
     stride = family.strides["pafs"]
     return poses.resized((stride, stride))
 

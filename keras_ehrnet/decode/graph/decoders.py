@@ -185,6 +185,7 @@ def pafs(
     threshold: float = paf.PEAK_THRESHOLD,
     paf_threshold: float = paf.PAF_THRESHOLD,
     min_joints: int = 3,
+    search_missing: bool = False,
 ) -> tf.Tensor:
     """People from heatmaps and part affinity fields, as `decode.pafs` finds them.
 
@@ -196,6 +197,7 @@ def pafs(
         threshold: float, not negative. Peaks at or below it are no joints.
         paf_threshold: float. What a field must reach along a limb, both as a mean and at most of the points.
         min_joints: int. People with fewer joints are left out.
+        search_missing: bool. Whether joints without a peak are put where their heatmaps are highest around the person.
 
     Returns:
         Float32 tensor of shape `(1, N, 3K + 5)`, as `associative` gives it.
@@ -226,7 +228,17 @@ def pafs(
     scores, order = tf.math.top_k(tf.reduce_mean(grouping.of_people(candidates.scores, members), axis=1), max_people)
     members = tf.gather(members, order)
     y, x, heights = (grouping.of_people(table, members) for table in (y, x, candidates.scores))
-    return _rows(y, x, heights, members > 0, scores)
+    there = members > 0
+    if search_missing:
+        rows, columns = limbs.highest_around(heatmaps, y * height, x * width, there)
+        guesses = tf.minimum(maxima.at(heatmaps, rows, columns, joint[:, 0]), threshold)
+        places = maxima.between_pixels(heatmaps, rows, columns, joint[:, 0], "parabola")
+        y, x, heights = (
+            tf.where(there, own, guess)
+            for own, guess in zip((y, x, heights), (*places, guesses), strict=True)
+        )
+        there = (heights > 0) & (scores > 0)[:, None]
+    return _rows(y, x, heights, there, scores)
 
 
 def _rows(y: tf.Tensor, x: tf.Tensor, scores: tf.Tensor, there: tf.Tensor, person_scores: tf.Tensor) -> tf.Tensor:

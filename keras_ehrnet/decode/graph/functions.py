@@ -50,6 +50,7 @@ def decoder_function(
     max_people: int = 20,
     max_peaks: int = 20,
     threshold: float = DETECTION_THRESHOLD,
+    search_missing: bool = False,
 ) -> Any:
     """A decoder as a TensorFlow function: a network's maps in, people out.
 
@@ -63,6 +64,7 @@ def decoder_function(
         max_people: int. At most so many people; for `decode="poses"` of several.
         max_peaks: int. At most so many peaks per joint; for `decode="peaks"`.
         threshold: float, not negative. Peaks at or below it are left out.
+        search_missing: bool. With `multi_person`: see `pafs`. Tags always lead to joints without a peak.
 
     Returns:
         `tf.types.experimental.ConcreteFunction` that takes the maps by the names of `maps_needed`, and gives a dict
@@ -96,7 +98,7 @@ def decoder_function(
         raise ValueError(f"multi_person is for decode='poses'. Received: multi_person=True with decode={decode!r}")
     names = maps_needed(family, multi_person)
     shapes = _checked_shapes(family, names, map_shapes, skeleton)
-    options = _Options(family, skeleton, max_people, max_peaks, threshold)
+    options = _Options(family, skeleton, max_people, max_peaks, threshold, search_missing)
     signature = {name: tf.TensorSpec(shape, tf.float32, name) for name, shape in shapes.items()}
     function = tf.function(lambda **maps: {decode: _DECODERS[decode](maps, options)}, autograph=False)
     return function.get_concrete_function(**signature)
@@ -142,6 +144,7 @@ class _Options:
     max_people: int
     max_peaks: int
     threshold: float
+    search_missing: bool
 
 
 def _checked_shapes(
@@ -197,6 +200,7 @@ def _poses(maps: Mapping[str, tf.Tensor], options: _Options) -> tf.Tensor:
             skeleton=options.skeleton,
             max_people=options.max_people,
             threshold=options.threshold,
+            search_missing=options.search_missing,
         )
     return single_person(maps["heatmaps"], subpixel=FAMILIES[options.family].subpixel)
 

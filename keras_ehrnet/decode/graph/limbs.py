@@ -11,8 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ehrnet.decode.graph.grouping import of_people
-from keras_ehrnet.decode.graph.maxima import Peaks
-from keras_ehrnet.decode.paf import SAMPLES, SHARE_ALONG
+from keras_ehrnet.decode.graph.maxima import Peaks, by_joint
+from keras_ehrnet.decode.paf import SAMPLES, SEARCH_MARGIN, SHARE_ALONG
 
 _NEVER = -1.0
 """Below every strength and every affinity that counts."""
@@ -174,3 +174,44 @@ def _with_loose(members: tf.Tensor, loose: np.ndarray, peaks: Peaks, x: tf.Tenso
     added = tf.reduce_max(tf.where(mine, ranks[:, None] + 1, 0), axis=2)
     is_loose = (np.arange(joints) == loose[:, None]).astype(np.int32)
     return members + tf.reduce_sum(added[..., None] * is_loose[:, None], axis=0)
+
+
+def highest_around(heatmaps: tf.Tensor, y: tf.Tensor, x: tf.Tensor, there: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Where the heatmaps are highest in and around the box of each person's joints.
+
+    Args:
+        heatmaps: float32 tensor of shape `(1, H, W, K)`.
+        y: float32 tensor of shape `(N, K)`. In pixels of the heatmaps.
+        x: float32 tensor of shape `(N, K)`.
+        there: bool tensor of shape `(N, K)`. Which joints the people have.
+
+    Returns:
+        Row and column, int32 tensors of shape `(N, K)`; of no meaning for people without joints.
+    """
+    _, height, width, joints = heatmaps.shape
+    people = there.shape[0]
+    bounds = [
+        (tf.reduce_min(tf.where(there, axis, 1e9), axis=1), tf.reduce_max(tf.where(there, axis, 0.0), axis=1))
+        for axis in (y, x)
+    ]
+    margin = SEARCH_MARGIN * tf.maximum(*(high - low for low, high in bounds))
+    within = []
+    for (low, high), size in zip(bounds, (height, width), strict=True):
+        ends = (tf.cast(tf.clip_by_value(end, 0.0, size - 1.0), tf.int32) for end in (low - margin, high + margin))
+        first, last = (end[:, None] for end in ends)
+        pixel = np.arange(size, dtype=np.int32)
+        within.append((pixel >= first) & (pixel <= last))
+    maps = by_joint(heatmaps)
+    turns = np.arange(people, dtype=np.int32)[:, None]
+
+    def searched(turn: tf.Tensor, places: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        rows, columns = (tf.gather(axis, turn) for axis in within)
+        around = tf.reshape(rows[:, None] & columns, (1, -1))
+        place = tf.argmax(tf.where(around, maps, _NEVER), axis=1, output_type=tf.int32)
+        return turn + 1, tf.where(tf.constant(turns) == turn, place, places)
+
+    # People come first, rows of nobody last.
+    count = tf.reduce_sum(tf.cast(tf.reduce_any(there, axis=1), tf.int32))
+    nothing = tf.zeros((people, joints), tf.int32)
+    _, places = tf.while_loop(lambda turn, _: turn < count, searched, (tf.constant(0), nothing))
+    return places // width, places % width

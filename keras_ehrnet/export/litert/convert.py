@@ -218,7 +218,8 @@ def decoder_settings(
     if decode != "poses" or not (finds_several or by_limbs):
         return {}
     if by_limbs:
-        return {"multi_person": True, "max_people": int(max_people), "threshold": PEAK_THRESHOLD}
+        about = {"multi_person": True, "search_missing": True}
+        return {**about, "max_people": int(max_people), "threshold": PEAK_THRESHOLD}
     return {"max_people": int(max_people), "threshold": DETECTION_THRESHOLD}
 
 
