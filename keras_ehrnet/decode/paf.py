@@ -199,7 +199,7 @@ def _attach(loose: np.ndarray, people: list[list[int]], peaks: Peaks, xy: np.nda
 
 
 def _search_missing(person: np.ndarray, heatmaps: np.ndarray, highest_score: float) -> None:
-    """Puts the joints that a person lacks, `(K, 3)`, where their heatmaps are highest in and around the box of the others."""
+    """Puts joints that a person `(K, 3)` lacks where their heatmaps are highest in and around the box of the others."""
     missing = np.flatnonzero(person[:, 2] == 0)
     if not len(missing):
         return

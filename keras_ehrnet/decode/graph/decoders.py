@@ -234,8 +234,7 @@ def pafs(
         guesses = tf.minimum(maxima.at(heatmaps, rows, columns, joint[:, 0]), threshold)
         places = maxima.between_pixels(heatmaps, rows, columns, joint[:, 0], "parabola")
         y, x, heights = (
-            tf.where(there, own, guess)
-            for own, guess in zip((y, x, heights), (*places, guesses), strict=True)
+            tf.where(there, own, guess) for own, guess in zip((y, x, heights), (*places, guesses), strict=True)
         )
         there = (heights > 0) & (scores > 0)[:, None]
     return _rows(y, x, heights, there, scores)
