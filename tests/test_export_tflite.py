@@ -106,6 +106,10 @@ def test_people_told_apart_by_their_limbs(networks, tmp_path):
     assert len(found) == len(expected) == 2
     np.testing.assert_allclose(found.keypoints, expected.keypoints, atol=1e-2)
     assert np.abs(found.xy - upright).max() < 3
+    whole = {"decode": "poses", "skeleton": skeleton, "multi_person": True, "max_people": 4}
+    quantized = ke.export.tflite(model, tmp_path / "int8.tflite", precision="int8", calibration=[image], **whole)
+    in_int8 = ke.PosePredictor.load(quantized)(image)
+    assert len(in_int8) == 2 and np.abs(in_int8.xy - upright).max() < 4
     with pytest.raises(ValueError, match="finds people by itself. Received: boxes"):
         predictor(image, boxes=np.array([[0, 0, 50, 60]]))
     with pytest.raises(ValueError, match="refine takes a network for one person"):

@@ -112,4 +112,7 @@ def _needed_sides(about: Metadata) -> dict[str, dict[int, int]]:
         return {"peaks": {1: joints, 3: 4}}
     if about.decode == "poses":
         return {"poses": {2: 3 * joints + 5} if about.multi_person else {2: joints, 3: 3}}
-    return {name: {3: joints} for name in FAMILIES[about.family].decoded}
+    family, given = FAMILIES[about.family], {output.name for output in about.outputs}
+    # What several people are told apart by suffices, where there are no maps for one person.
+    needed = family.by_limbs if family.by_limbs and not given.issuperset(family.decoded) else family.decoded
+    return {name: {3: joints} for name in needed if name != "pafs"}
