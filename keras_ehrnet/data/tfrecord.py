@@ -25,7 +25,7 @@ from keras_ehrnet.images import ArchiveMember, ImageError
 from keras_ehrnet.skeletons import SKELETONS, Skeleton
 from keras_ehrnet.support.errors import RecordError, reading, reads
 from keras_ehrnet.support.files import replacing, write_file
-from keras_ehrnet.support.messages import cut, is_whole, needing
+from keras_ehrnet.support.messages import cut, is_size, needing
 from keras_ehrnet.support.terminal import progress_bar
 
 INDEX = "index.json"
@@ -277,7 +277,7 @@ def _sample(record: dict, file: Path, number: int, joints: int, where: str) -> S
         raise RecordError(f"{where} must lie in its shard, and the image in it. Received: {cut(record['image'])}")
     image = RecordImage(file, f"record {number}", image=(first, length), **places)
     size = tuple(need(record, "image_size", where, list))
-    if len(size) != 2 or not all(map(is_whole, size)):
+    if not is_size(size):
         raise RecordError(f"{where} must have width and height in 'image_size'. Received: {cut(size)}")
     entries = need(record, "persons", where, list)
     persons = tuple(_person(entry, size, joints, f"{where}, person {row}") for row, entry in enumerate(entries))

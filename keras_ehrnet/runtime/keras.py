@@ -11,7 +11,7 @@ from keras_ehrnet.families import FAMILIES, family_of
 from keras_ehrnet.models.variants import usual_input_size
 from keras_ehrnet.skeletons import Skeleton
 from keras_ehrnet.support.files import sha256
-from keras_ehrnet.support.messages import is_whole, warn
+from keras_ehrnet.support.messages import is_size, warn
 
 if TYPE_CHECKING:
     import keras
@@ -99,12 +99,12 @@ def checked_size(model: keras.Model, input_size: tuple[int, int] | None = None) 
     if input_size is None:
         return usual_input_size(model)
     own, stride = tuple(model.input_shape[1:3]), FAMILIES[family_of(model.output)].multiple
-    size = tuple(input_size) if isinstance(input_size, (tuple, list)) else ()
-    if len(size) != 2 or not all(is_whole(side) and side % stride == 0 for side in size):
+    if not is_size(input_size, stride):
         raise ValueError(f"input_size is (height, width), multiples of {stride}. Received: {input_size!r}")
-    if any(side not in (None, given) for side, given in zip(own, size, strict=True)):
-        raise ValueError(f"Model {model.name!r} takes images of size {own}. Received: input_size={size}")
-    return size[0], size[1]
+    height, width = input_size
+    if any(side not in (None, given) for side, given in zip(own, (height, width), strict=True)):
+        raise ValueError(f"Model {model.name!r} takes images of size {own}. Received: input_size={(height, width)}")
+    return height, width
 
 
 def _guessed_skeleton(model: keras.Model, num_keypoints: int) -> Skeleton:

@@ -40,6 +40,9 @@ class Interpreter:
             byte can end the process. Files of this package have a checksum, which is compared before they are opened;
             others run in a process of their own. False: the file is trusted.
 
+    Attributes:
+        about: `Metadata` of the file, or None where it has none or is trusted.
+
     Raises:
         FileNotFoundError: if there is no such file.
         ModelError: if it is no intact TFLite model.
@@ -68,7 +71,9 @@ class Interpreter:
         # 8 threads on 2 cores, 96 images: 2.8 s rather than 3.9) for as much memory again with each thread.
         self._lock = threading.Lock()
         source = model if isinstance(model, bytes) else _checked_file(model)
-        apart = verify and bool(sys.executable) and not _is_sealed(source)
+        self.about = metadata.verified(source) if verify else None
+        is_sealed = self.about is not None and self.about.checksum is not None
+        apart = verify and not is_sealed and bool(sys.executable)
         self._engine = _engine(package(), source, threads, delegates, apart)
 
     @property
@@ -140,7 +145,7 @@ class TFLiteNetwork:
     ) -> None:
         self._model = model if isinstance(model, bytes) else Path(model).absolute()
         self.raw = Interpreter(model, threads, delegates)
-        self.metadata = _metadata(model, self.raw)
+        self.metadata = _need_metadata(self.raw, named(model))
         shapes = ({name: info.shape for name, info in infos.items()} for infos in (self.raw.inputs, self.raw.outputs))
         need_agreement(self.metadata, *shapes, source=named(model))
         self.name = self.metadata.name
@@ -168,12 +173,6 @@ class TFLiteNetwork:
         return f"TFLiteNetwork({self.name}, {self.skeleton.name}, input {width}x{height}, {precision}, decode={decode})"
 
 
-def _is_sealed(model: Path | bytes) -> bool:
-    """Whether a model is known to be the one that was exported; ModelError where it is known not to be."""
-    about = metadata.verified(model)
-    return about is not None and about.checksum is not None
-
-
 def _engine(package: str, model: Path | bytes, threads: int | None, delegates: Sequence[Any], apart: bool) -> Engine:
     if not apart:
         return LocalEngine(package, model, threads, delegates)
@@ -186,15 +185,14 @@ def _engine(package: str, model: Path | bytes, threads: int | None, delegates: S
     return ApartEngine(package, model, threads, paths)
 
 
-def _metadata(model: str | os.PathLike | bytes, interpreter: Interpreter) -> Metadata:
-    found = metadata.read(model)
-    if found is None:
+def _need_metadata(interpreter: Interpreter, source: str) -> Metadata:
+    if interpreter.about is None:
         raise ModelError(
             "This TFLite model does not say how its outputs become people: keras_ehrnet.export.tflite did not write "
             "it, or its end is missing. keras_ehrnet.runtime.Interpreter(path) gives its outputs as they are. "
-            f"Received: {named(model)} with outputs {', '.join(map(str, interpreter.outputs.values()))}"
+            f"Received: {source} with outputs {', '.join(map(str, interpreter.outputs.values()))}"
         )
-    return found
+    return interpreter.about
 
 
 def package() -> str:

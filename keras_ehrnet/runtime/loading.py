@@ -14,7 +14,7 @@ from keras_ehrnet.models.variants import VARIANTS, variant
 from keras_ehrnet.runtime.litert import TFLiteNetwork
 from keras_ehrnet.runtime.network import Network
 from keras_ehrnet.skeletons import SKELETONS, Skeleton
-from keras_ehrnet.support.messages import is_whole, needing, suggestion, suggests_keywords
+from keras_ehrnet.support.messages import is_size, needing, suggestion, suggests_keywords
 from keras_ehrnet.weights import registry
 from keras_ehrnet.weights.formats import WeightsSource
 from keras_ehrnet.weights.saving import KERAS_SUFFIX, read_keras
@@ -212,7 +212,7 @@ def _named(
 
 
 def _size(input_size: tuple[int, int]) -> tuple[int, int]:
-    if not isinstance(input_size, (tuple, list)) or len(input_size) != 2 or not all(map(is_whole, input_size)):
+    if not is_size(input_size):
         raise ValueError(f"input_size is (height, width) in pixels. Received: {input_size!r}")
     return int(input_size[0]), int(input_size[1])
 

@@ -149,6 +149,19 @@ def check_threshold(threshold: object) -> None:
         raise ValueError(f"A threshold is a number. Received: threshold={threshold!r}")
 
 
+def is_size(value: object, multiple: int = 1) -> TypeGuard[tuple[int, int]]:
+    """Whether this is the size of a picture: two whole numbers of at least 1, multiples of `multiple`.
+
+    Example:
+        >>> from keras_ehrnet.support.messages import is_size
+        >>> is_size((224, 192)), is_size([224, 192], multiple=32), is_size((200, 192), multiple=32), is_size(224)
+        (True, True, False, False)
+    """
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        return False
+    return all(is_whole(side) and side % multiple == 0 for side in value)
+
+
 def suggests_keywords(function: Callable[P, T]) -> Callable[P, T]:
     """A decorator: whoever mistypes a keyword is told the one that was meant.
 
