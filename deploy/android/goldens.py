@@ -5,8 +5,8 @@ python deploy/android/goldens.py FOLDER
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -143,4 +143,6 @@ def listed(found: Poses) -> dict:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="receives what the tests read")
+    main(parser.parse_args().folder)

@@ -6,10 +6,10 @@ and picture. The folder `networks` beside this file receives those of the packag
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
-import sys
 from pathlib import Path
 
 import cv2
@@ -64,7 +64,9 @@ def make_networks(images: list[np.ndarray]) -> None:
 
 
 def main() -> None:
-    folder = Path(sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="receives pictures and people")
+    folder = parser.parse_args().folder
     folder.mkdir(parents=True, exist_ok=True)
     images = pictures()
     for name, image in images.items():
