@@ -50,7 +50,9 @@ def _cut_out(dataset: Dataset, folder: Path, side: int, least: int) -> Iterator[
     number = 0
     for sample in dataset:
         chosen = [person for person in sample.persons if np.count_nonzero(person.joints[:, 2]) >= least]
-        image = sample.read() if chosen else None
+        if not chosen:
+            continue
+        image = sample.read()
         for person in chosen:
             number += 1
             geometry = Geometry.fitting(box_region(person.box, MARGIN), side, side)
