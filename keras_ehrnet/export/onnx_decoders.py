@@ -90,6 +90,7 @@ class PeopleDecoder:
 
         try:
             from keras_ehrnet.export.onnx_functions import Translation, for_each_image
+            from keras_ehrnet.export.onnx_operations import EMITTERS
         except ModuleNotFoundError as error:
             raise missing_package(error, "Telling several people apart inside an ONNX file") from error
         shapes = {name: (1, *value.shape[1:]) for name, value in maps.items()}
@@ -101,7 +102,7 @@ class PeopleDecoder:
             for tensor in decoder.graph.inputs
         ]
         shape = tuple(output.shape.as_list()[1:])
-        translation = Translation(graph, self.opset)
+        translation = Translation(graph, self.opset, EMITTERS)
         return for_each_image(translation, decoder.graph, arguments, shape, self.batch), shape
 
 

@@ -6,7 +6,7 @@ For functions of tensors whose shapes are known, made of the operations in `onnx
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,11 @@ import tensorflow as tf
 from onnx import TensorProto, helper
 
 from keras_ehrnet.export.onnx_layers import Graph
-from keras_ehrnet.export.onnx_operations import EMITTERS, TYPES
+
+TYPES = {tf.float32: TensorProto.FLOAT, tf.int32: TensorProto.INT32, tf.bool: TensorProto.BOOL}
+
+Emitter = Callable[["Translation", tf.Operation, Sequence[str]], "str | Sequence[str]"]
+"""Appends an operation's counterpart: the translation, the operation and its arguments in; names of its results out."""
 
 
 class Translation:
@@ -23,10 +27,11 @@ class Translation:
     Args:
         graph: `Graph`. What operators are appended to; those inside loops go into graphs of their own.
         opset: int. Version of ONNX's operators.
+        emitters: mapping of TensorFlow's names of operations to what appends their counterparts.
     """
 
-    def __init__(self, graph: Graph, opset: int) -> None:
-        self.graph, self.opset = graph, opset
+    def __init__(self, graph: Graph, opset: int, emitters: Mapping[str, Emitter]) -> None:
+        self.graph, self.opset, self._emitters = graph, opset, emitters
         self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
 
     def call(self, function: Any, arguments: Sequence[str]) -> list[str]:
@@ -58,12 +63,12 @@ class Translation:
         return [named(output) for output in function.outputs]
 
     def _emitted(self, operation: tf.Operation, arguments: Sequence[str]) -> Sequence[str]:
-        if operation.type not in EMITTERS:
+        if operation.type not in self._emitters:
             raise ValueError(
-                f"The ONNX export knows these operations in decoders: {', '.join(EMITTERS)}. Received: "
+                f"The ONNX export knows these operations in decoders: {', '.join(self._emitters)}. Received: "
                 f"{operation.type} ({operation.name})"
             )
-        result = EMITTERS[operation.type](self, operation, arguments)
+        result = self._emitters[operation.type](self, operation, arguments)
         return [result] if isinstance(result, str) else result
 
     def constant(self, value: Any) -> str:

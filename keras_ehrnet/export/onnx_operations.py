@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 from onnx import TensorProto
 
+from keras_ehrnet.export.onnx_functions import TYPES, Emitter, Translation
 from keras_ehrnet.export.onnx_layers import same_pads
-
-if TYPE_CHECKING:
-    from keras_ehrnet.export.onnx_functions import Translation
-
-TYPES = {tf.float32: TensorProto.FLOAT, tf.int32: TensorProto.INT32, tf.bool: TensorProto.BOOL}
 
 _REDUCTIONS_TAKE_AXES = 18
 """From this opset on axes are an input of every reduction; before, an attribute of all but sums."""
-
-Emitter = Callable[["Translation", tf.Operation, Sequence[str]], "str | Sequence[str]"]
 
 
 def _while(to: Translation, operation: tf.Operation, arguments: Sequence[str]) -> list[str]:
