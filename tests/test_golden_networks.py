@@ -73,7 +73,7 @@ import sys, numpy as np, keras
 if keras.backend.backend() == "jax":
     import jax
     jax.config.update("jax_enable_x64", True)
-keras.config.set_floatx("float64")
+keras.config.set_dtype_policy("float64")
 if keras.backend.backend() == "jax":
     # The layer of batch norms asks for the wider of its input's type and float32, which Keras takes for float32 on JAX.
     import keras.src.backend
