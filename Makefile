@@ -21,7 +21,8 @@ test: install
 	$(MAKE) --jobs 2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=line) test-tensorflow test-others
 
 test-tensorflow: install
-	$(BIN)/python -m pytest -n 2 --dist loadfile --doctest-modules keras_ehrnet tests --ignore tests/test_smoke_training.py
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not programs" --doctest-modules keras_ehrnet tests \
+		--ignore tests/test_smoke_training.py
 
 # What JAX has compiled once it need not compile again: a saved network is the same program as the one it was saved from.
 test-others: lint docs

@@ -172,6 +172,13 @@ RUNTIMES = {
 """Whoever answers -> the function that asks."""
 
 
+def marked(*runtimes: str) -> list:
+    """Runtimes as parameters of a test; those that are programs of their own are marked."""
+    mark = pytest.mark.programs
+    elsewhere = {"LiteRT.js", "ONNX Runtime Web", "LiteRT on the JVM"}
+    return [pytest.param(runtime, marks=mark) if runtime in elsewhere else runtime for runtime in runtimes]
+
+
 @pytest.fixture
 def distances(cases, photos, request):
     """A function from a runtime and a network to the distances of joints from another's, and their scores there."""
@@ -205,12 +212,12 @@ def test_maps_in_float32(runtime, distances):
 
 
 @pytest.mark.parametrize("name", [ONE, SEVERAL])
-@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("runtime", marked(*RUNTIMES))
 def test_people_in_float32(runtime, name, distances):
     assert distances(runtime, f"{name}, poses, float32")[0].max() <= 1
 
 
-@pytest.mark.parametrize("runtime", ["LiteRT.js", "LiteRT on the JVM"])
+@pytest.mark.parametrize("runtime", marked("LiteRT.js", "LiteRT on the JVM"))
 def test_people_in_int8_are_the_same_everywhere(runtime, distances):
     apart, scores = distances(runtime, f"{ONE}, poses, int8", "LiteRT")
     assert apart[scores >= SEEN].max() <= 3
