@@ -184,6 +184,7 @@ def _tell(rows: list[dict[str, str]], found: str) -> None:
 def _picture(folder: Path) -> bytes:
     """PCK against multiply-adds and, where they were measured, milliseconds."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
     rows = _rows(folder / "scores.csv")
     costs = {"million multiply-adds": [int(row["macs"]) / 1e6 for row in rows]}
@@ -197,7 +198,8 @@ def _picture(folder: Path) -> bytes:
             axes.plot(value, float(row["pck"]), "o", color="lightgray" if is_random else "C0")
             if not is_random:
                 axes.annotate(row["name"], (value, float(row["pck"])), (4, 4), textcoords="offset points", fontsize=8)
-        axes.set(xlabel=label, ylabel=f"PCK@{NEAR}, people unseen")
+        axes.set(xscale="log", xlabel=label, ylabel=f"PCK@{NEAR}, people unseen")
+        axes.xaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter="{x:g}", minor_formatter="")
         axes.margins(0.15)
     picture = io.BytesIO()
     chart.savefig(picture, format="png", dpi=110)
