@@ -29,7 +29,7 @@ from keras_ehrnet.runtime.engine import LocalEngine
 from keras_ehrnet.runtime.onnx import OnnxNetwork
 from keras_ehrnet.support.errors import AnnotationError, CheckpointError, ImageError, ModelError, WeightsError
 from keras_ehrnet.training.checkpoints import Checkpoints
-from keras_ehrnet.weights import formats, registry
+from keras_ehrnet.weights import formats, registry, trial
 
 PACKAGED = registry.packaged()["efficientpose-rt-coco"].exported_path
 
@@ -301,3 +301,27 @@ def test_no_byte_of_converted_weights_reaches_hdf5_changed(tmp_path: Path, monke
         with pytest.raises(WeightsError, match="is damaged: its bytes are not those"):
             ke.weights.load(model, path)
         whole[place] ^= 16
+
+
+def test_weights_of_others_that_hdf5_does_not_come_back_from_are_refused(tmp_path: Path, monkeypatch) -> None:
+    """Two bytes: one leads HDF5 in a circle, with the other it ends the process."""
+    monkeypatch.setattr(trial, "SECONDS", 5)
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, name="dense")])
+    path = tmp_path / "keras.weights.h5"
+    with h5py.File(path, "w") as archive:
+        variables = archive.create_group("layers/dense/vars")
+        variables.attrs["name"] = "dense"
+        for index, values in enumerate(model.get_weights()):
+            variables[str(index)] = values
+    whole = path.read_bytes()
+    ke.weights.load(model, path)
+    # The size of a text on the heap, and the kind of its characters.
+    for place, value in ((whole.index(b"GCOL") + 24, 0), (whole.index(b"name\0\0\0\0\x19") + 9, 255)):
+        changed = bytearray(whole)
+        changed[place] = value
+        path.write_bytes(changed)
+        # Other versions of HDF5 may notice it themselves.
+        with pytest.raises(
+            WeightsError, match=r"keras.weights.h5 is (damaged|not a readable weights file): .*(\.|\))$"
+        ):
+            ke.weights.load(model, path)

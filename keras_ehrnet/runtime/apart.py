@@ -25,6 +25,7 @@ from keras_ehrnet.runtime.engine import LocalEngine, TensorInfo, not_runnable
 from keras_ehrnet.support.errors import ModelError
 from keras_ehrnet.support.limits import check_size
 from keras_ehrnet.support.messages import named
+from keras_ehrnet.support.processes import as_program
 
 _SECONDS = 120
 """How long opening, or one call, may take."""
@@ -89,8 +90,7 @@ class ApartEngine:
 
 
 def _start(*arguments: str) -> subprocess.Popen[bytes]:
-    settings = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, "-m", __name__, *arguments]
+    command, settings = as_program(__name__, *arguments)
     pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
     return subprocess.Popen(command, env=settings, stdin=pipe, stdout=pipe, stderr=nowhere)
 

@@ -19,6 +19,7 @@ from keras_ehrnet.support.errors import WeightsError, is_mistake, reason
 from keras_ehrnet.support.files import sha256
 from keras_ehrnet.weights import layouts, registry
 from keras_ehrnet.weights.hostile import KERAS_WEIGHTS, check_hdf5, check_zip
+from keras_ehrnet.weights.trial import need_readable
 
 if TYPE_CHECKING:
     import h5py
@@ -75,8 +76,8 @@ def read(path: Path) -> Tensors:
         start = file.read(8)
     try:
         if start == HDF5_SIGNATURE:
-            _refuse_corrupted(path)
-            _refuse_changed(path)
+            if not (_is_published(path) or _is_sealed(path)):
+                need_readable(path)
             return _read_hdf5(path, str(path))
         if start.startswith(ZIP_SIGNATURE):
             return _read_zip(path)
@@ -127,19 +128,21 @@ def damaged(path: Path, reason: str) -> str:
     return f"{path} is not a readable weights file: {reason} (sha256 {checksum}, {size} bytes{expected})"
 
 
-def _refuse_corrupted(path: Path) -> None:
-    """A file by the name of a published one is that one, bit by bit."""
+def _is_published(path: Path) -> bool:
+    """Whether a file has the name of a published one; WeightsError if it then is not that one, bit by bit."""
     known = _published(path)
     if known is not None and sha256(path) != known.sha256:
         raise WeightsError(damaged(path, "it is not the published file of that name"))
+    return known is not None
 
 
-def _refuse_changed(path: Path) -> None:
-    """A file with a seal behind it is as it was written: a damaged one may keep HDF5 busy for ever."""
+def _is_sealed(path: Path) -> bool:
+    """Whether a file has a seal behind it; WeightsError if it then is not as it was written."""
     content = path.read_bytes()
     seal = content[-_SEAL_SIZE:]
     if seal.startswith(_SEAL) and seal != _seal(content[:-_SEAL_SIZE]):
         raise WeightsError(f"{path} is damaged: its bytes are not those that were saved. Copy it again.")
+    return seal.startswith(_SEAL)
 
 
 def _seal(content: bytes) -> bytes:
