@@ -5,6 +5,8 @@ BIN := .venv/bin
 KERAS_EHRNET_REFERENCE ?= ../shared
 export KERAS_EHRNET_REFERENCE
 MINUTES ?= 5
+# Where Python may not keep what it compiled, every process of a test compiles TensorFlow again.
+unexport PYTHONDONTWRITEBYTECODE
 DEMO_PHOTO ?= docs/pictures/astronaut.jpg
 
 .PHONY: install demo docs fuzz pack-android test test-tensorflow test-others test-android test-answers test-tf217 test-web
