@@ -79,19 +79,28 @@ if keras.backend.backend() == "jax":
     import keras.src.backend
     keras.src.backend.result_type = lambda *kinds: "float64"
 import keras_ehrnet as ke
-variant, weights, golden, result = sys.argv[1:]
-model = ke.EfficientPose(variant, weights=weights)
-np.savez(result, **model.predict(np.load(golden)["image"], verbose=0))
+reference, results, *variants = sys.argv[1:]
+for variant in variants:
+    model = ke.EfficientPose(variant, weights=f"{reference}/weights/EfficientPose{variant}.h5")
+    image = np.load(f"{reference}/reference/efficientpose_{variant}.npz")["image"]
+    np.savez(f"{results}/{variant}.npz", **model.predict(image, verbose=0))
 """
+IN_FLOAT64 = ("RT", "I")
 
 
-@pytest.mark.parametrize("variant", ["RT", "I"])
-def test_efficientpose_in_float64(reference, variant, tmp_path):
-    """Without rounding of ours, only that of the published maps is left, on every backend."""
-    path = reference / f"reference/efficientpose_{variant}.npz"
-    weights = reference / f"weights/EfficientPose{variant}.h5"
-    command = [sys.executable, "-c", FLOAT64, variant, str(weights), str(path), str(tmp_path / "maps.npz")]
+@pytest.fixture(scope="module")
+def maps_in_float64(reference, tmp_path_factory):
+    """The folder of the maps of every variant, all from one process, whose policy is another one."""
+    results = tmp_path_factory.mktemp("float64")
+    command = [sys.executable, "-c", FLOAT64, str(reference), str(results), *IN_FLOAT64]
     subprocess.run(command, check=True, capture_output=True)
-    golden, outputs = np.load(path), np.load(tmp_path / "maps.npz")
+    return results
+
+
+@pytest.mark.parametrize("variant", IN_FLOAT64)
+def test_efficientpose_in_float64(reference, maps_in_float64, variant):
+    """Without rounding of ours, only that of the published maps is left, on every backend."""
+    golden = np.load(reference / f"reference/efficientpose_{variant}.npz")
+    outputs = np.load(maps_in_float64 / f"{variant}.npz")
     for name, published in PUBLISHED_OUTPUTS.items():
         assert relative_difference(outputs[name], golden[published]) <= TOLERANCE, name

@@ -32,6 +32,7 @@ networks = (
     ke.EfficientHRNet(-4, input_shape=(64, 64, 3)),
     ke.EfficientPose("RT", num_keypoints=17, input_shape=(64, 64, 3)),
     ke.EfficientPoseNAS("A", input_shape=(64, 64, 3)),
+    ke.EfficientPoseNAS(tiny.SEARCHED),  # the one that is trained and exported: a shallow one does
 )
 for model in networks:
     for weight in model.weights:

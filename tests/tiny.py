@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from keras_ehrnet.models.searched import SearchedBackbone
 from keras_ehrnet.models.variants import VARIANTS, Variant
 from keras_ehrnet.training import recipe as recipes
 
@@ -42,6 +43,9 @@ def network(
         x = layers.Dropout(dropout, noise_shape=noise_shape, name=f"drop{number}")(x)
     return keras.Model(inputs, {"heatmaps": blocks.map_conv(x, num_keypoints, "heatmaps")}, name="tiny")
 
+
+SEARCHED = SearchedBackbone("short", 8, ((3, 3, 16, 2), (3, 3, 16, 1), (5, 6, 24, 2), (7, 3, 24, 2)), (64, 64))
+"""Every kind of block of the searched networks, but few: for what is done to a network of a family, however deep it is."""
 
 NETWORKS = {
     "tiny": Variant("efficientpose_nas", network, (64, 64), None, None, "none"),
