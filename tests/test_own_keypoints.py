@@ -10,9 +10,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tiny
 
 import keras_ehrnet as ke
-from keras_ehrnet import metadata
+from keras_ehrnet import cli, metadata
 from keras_ehrnet.skeletons import Skeleton
 from keras_ehrnet.support.messages import MissingPackageError
 
@@ -23,7 +24,7 @@ COLORS = ((250, 60, 60), (60, 250, 60), (60, 60, 250), (240, 240, 60), (60, 240,
 
 
 RECIPE = """
-model: {name: efficientpose-a, input_size: [64, 64]}
+model: {name: short.json}
 data: {annotations: dogs.json, images: images, top_down: false, augmentation: none, augmentation_changes: {flip: 0.5}}
 loss: {sigma: 1.5}
 schedule: {rate: 0.003, boundaries: [7]}
@@ -76,12 +77,28 @@ def run(*arguments: object, cwd: Path, code: int = 0) -> str:
     return result.stdout + result.stderr
 
 
+@pytest.fixture
+def run_here(monkeypatch, capfd):
+    """The same without a process of its own, which takes seconds to import Keras."""
+
+    def run_here(*arguments: object, cwd: Path, code: int = 0) -> str:
+        monkeypatch.chdir(cwd)
+        with pytest.raises(SystemExit) as ended:
+            cli.main([*map(str, arguments)])
+        told = "".join(capfd.readouterr())
+        assert ended.value.code == code and "Traceback" not in told, told
+        return told
+
+    return run_here
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """The folder of a training, and what it said."""
     folder = tmp_path_factory.mktemp("dogs")
     write_dogs(folder, 60)
     (folder / "dog.yaml").write_text(RECIPE)
+    tiny.SEARCHED.write(folder / "short.json")
     told = run("train", "dog.yaml", "epochs=8", cwd=folder)
     return folder, told
 
@@ -101,16 +118,16 @@ def test_points_are_learned_and_the_score_rises(trained):
     assert chosen in {f"epoch {number}, ap {float(row['ap']):.4g}" for number, row in ((4, first), (8, last))}
 
 
-def test_names_pairs_and_limbs_are_the_users_everywhere(trained):
+def test_names_pairs_and_limbs_are_the_users_everywhere(trained, run_here):
     folder, _ = trained
     model = folder / "runs/dog/model.keras"
     expected = Skeleton("dog", JOINTS, LIMBS)
     assert metadata.read(model).skeleton == expected and expected.flip_permutation == (0, 2, 1, 4, 3)
 
-    scored = run("evaluate", "coco", "images", "dogs.json", "--no-boxes", "-m", model, cwd=folder)
+    scored = run_here("evaluate", "coco", "images", "dogs.json", "--no-boxes", "-m", model, cwd=folder)
     assert "OKS with a constant of 0.08 for every joint" in scored
 
-    run("export", model, "-o", "dog.tflite", "-p", "int8", "-d", "poses", "-c", "images", cwd=folder)
+    run_here("export", model, "-o", "dog.tflite", "-p", "int8", "-d", "poses", "-c", "images", cwd=folder)
     about = metadata.read(folder / "dog.tflite")
     assert about.skeleton == expected and about.precision == "int8"
     assert json.loads(about.to_json())["skeleton"]["flip_permutation"] == [0, 2, 1, 4, 3]
@@ -127,10 +144,10 @@ def test_names_pairs_and_limbs_are_the_users_everywhere(trained):
     assert np.median(off) < 8
 
 
-def test_a_side_without_the_other_is_refused_before_the_first_step(tmp_path):
+def test_a_side_without_the_other_is_refused_before_the_first_step(tmp_path, run_here):
     write_dogs(tmp_path, 4, keypoints=["nose", "left_ear", "ear", "left_paw", "right_paw"])
     arguments = ("data.annotations=dogs.json", "data.images=images", "name=dog")
-    told = run("train", "h-4", *arguments, cwd=tmp_path, code=2)
+    told = run_here("train", "h-4", *arguments, cwd=tmp_path, code=2)
     assert "'left_ear'" in told and "no counterpart on the right" in told
     assert not (tmp_path / "runs/dog/log.csv").exists()
 
