@@ -45,7 +45,7 @@ def network(
 
 
 SEARCHED = SearchedBackbone("short", 8, ((3, 3, 16, 2), (3, 3, 16, 1), (5, 6, 24, 2), (7, 3, 24, 2)), (64, 64))
-"""Every kind of block of the searched networks, but few: for what is done to a network of a family, however deep it is."""
+"""All kinds of blocks of the searched networks, but few: for what is done to a network, however deep it is."""
 
 NETWORKS = {
     "tiny": Variant("efficientpose_nas", network, (64, 64), None, None, "none"),
