@@ -55,6 +55,31 @@ def test_what_the_smaller_installation_lacks_is_named():
     assert done.stdout.splitlines() == [f"{name} needs {missing}" for name in CALLS]
 
 
+MISTAKEN = {
+    "predict {photo} -m efficientpose-tr": "Did you mean 'efficientpose-rt'?",
+    "predict {photo} -m h-2": "No weights with a license to share",
+    "predict {photo} --refine efficientpose-tr": "Did you mean 'efficientpose-rt'?",
+    "evaluate coco . {photo} -m h-9": "Did you mean 'h-4'?",
+    "convert {photo} out.keras -m h-9": "Did you mean 'h-4'?",
+    "summary h-9": "Did you mean 'h-4'?",
+}
+
+
+def test_mistaken_names_are_told_before_keras_is_imported(tmp_path):
+    """In a process from which Keras is hidden: whoever mistypes a name need not wait for it."""
+    photo = Path(__file__).parents[1] / "docs/pictures/astronaut.jpg"
+    code = ["import sys", "for name in ('keras', 'tensorflow', 'jax'): sys.modules[name] = None"]
+    code += ["from keras_ehrnet.cli import main"]
+    for command in MISTAKEN:
+        code += [f"try: main({command.format(photo=photo).split()})", "except SystemExit as end: assert end.code == 2"]
+    command = [sys.executable, "-c", "\n".join(code)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    told = done.stderr.splitlines()
+    assert len(told) == len(MISTAKEN)
+    for line, message in zip(told, MISTAKEN.values(), strict=True):
+        assert line.startswith("Error: ") and message in line
+
+
 def test_public_names_exist():
     for name in ke.__all__:
         assert getattr(ke, name) is not None

@@ -80,6 +80,19 @@ def need_finished(finished: bool) -> None:
         raise typer.Exit(UNFINISHED)
 
 
+def load_keras_for(
+    model: str, weights: str | None = None, refine: str | None = None, input_size: tuple[int, int] | None = None
+) -> None:
+    """Imports Keras if one of two networks needs it, and once both are known to be something that can be loaded."""
+    from keras_ehrnet import runtime
+
+    runtime.check_source(model, weights)
+    if refine is not None:
+        runtime.check_source(refine)
+    if not (runtime.runs_without_keras(model, weights, input_size) and runtime.runs_without_keras(refine or model)):
+        load_keras()
+
+
 def load_keras() -> None:
     with silenced():
         import keras

@@ -20,7 +20,7 @@ from keras_ehrnet.cli.common import (
     RefineOption,
     ScalesOption,
     WeightsOption,
-    load_keras,
+    load_keras_for,
     make_console,
     numbers,
     print_rows,
@@ -203,7 +203,7 @@ def _evaluated(
 ) -> PosePredictor:
     from keras_ehrnet.prediction import PosePredictor
 
-    load_keras()
+    load_keras_for(model, weights, refine)
     return PosePredictor.load(
         model,
         weights=weights,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from keras_ehrnet.cli.common import MultiPersonOption, RefineOption, WeightsOption, load_keras, make_console
+from keras_ehrnet.cli.common import MultiPersonOption, RefineOption, WeightsOption, load_keras_for, make_console
 from keras_ehrnet.support.terminal import FAILED, complain, progress_bar
 from keras_ehrnet.weights import registry
 
@@ -28,7 +28,7 @@ def label(
     joint: Annotated[float, typer.Option("--joint", help="Joints below this score are unlabelled.")] = 0.3,
 ) -> None:
     """Label people for a training, as COCO's keypoint JSON: a model as teacher of your own pictures."""
-    from keras_ehrnet import prediction, runtime
+    from keras_ehrnet import prediction
     from keras_ehrnet.images import list_images
     from keras_ehrnet.prediction.labels import Trust, coco_labels
     from keras_ehrnet.support.files import write_file
@@ -39,8 +39,7 @@ def label(
     paths = list_images(folder, recursive=True)
     if model is None:
         model, refine = registry.DEFAULT, refine or registry.DEFAULT_REFINE
-    if not (runtime.runs_without_keras(model, weights) and runtime.runs_without_keras(refine or model)):
-        load_keras()
+    load_keras_for(model, weights, refine)
     predictor = prediction.PosePredictor.load(
         model, weights=weights, refine=refine, multi_person=multi_person, min_score=faint
     )

@@ -25,11 +25,11 @@ def summary(
 
     if weights:
         return _print_weights()
+    chosen = {name: variant(name) for name in models} if models else _published(VARIANTS)
     load_keras()
     from keras_ehrnet.families import FAMILIES
     from keras_ehrnet.models.profile import profile
 
-    chosen = {name: variant(name) for name in models} if models else _published(VARIANTS)
     profiles = {name: profile(entry.build()) for name, entry in chosen.items()}
     if as_json:
         from dataclasses import asdict
@@ -84,13 +84,13 @@ def convert(
     ] = None,
 ) -> None:
     """Turn published weights into a file of this package."""
-    from keras_ehrnet import weights as weights_module
-    from keras_ehrnet.models.saving import describe
-
-    load_keras()
     entry = variant(model)
     if num_keypoints is not None and entry.family == "efficientnet":
         raise ValueError(f"A classifier has no keypoints. Received: --num-keypoints {num_keypoints} for {model!r}")
+    load_keras()
+    from keras_ehrnet import weights as weights_module
+    from keras_ehrnet.models.saving import describe
+
     published = num_keypoints is None or (entry.skeleton is not None and num_keypoints == entry.skeleton.num_joints)
     options = {} if published else {"num_keypoints": num_keypoints}
     built = entry.build(**options)

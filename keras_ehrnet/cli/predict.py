@@ -19,7 +19,7 @@ from keras_ehrnet.cli.common import (
     RefineOption,
     ScalesOption,
     WeightsOption,
-    load_keras,
+    load_keras_for,
     make_console,
     make_folder,
     numbers,
@@ -105,8 +105,7 @@ def predict(
     make_folder(output)
     if model is None:
         model, refine = registry.DEFAULT, refine or registry.DEFAULT_REFINE
-    if not (runtime.runs_without_keras(model, weights, size) and runtime.runs_without_keras(refine or model)):
-        load_keras()
+    load_keras_for(model, weights, refine, size)
     network = runtime.load(model, weights=weights, input_size=size)
     # Any family's video can be filtered over time; only EfficientPose's maps are blurred as well.
     blurs = network.family == "efficientpose" and network.decode == "none"

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from keras_ehrnet.cli.common import RefineOption, WeightsOption, load_keras
+from keras_ehrnet.cli.common import RefineOption, WeightsOption, load_keras_for
 from keras_ehrnet.weights import registry
 
 
@@ -38,12 +38,11 @@ def serve(
         raise ValueError(
             f"Serving needs FastAPI and uvicorn: pip install 'keras-ehrnet[serve]'. Received: no module {error.name!r}"
         ) from error
-    from keras_ehrnet import prediction, runtime
+    from keras_ehrnet import prediction
 
     if model is None:
         model, refine = registry.DEFAULT, refine or registry.DEFAULT_REFINE
-    if not (runtime.runs_without_keras(model, weights, None) and runtime.runs_without_keras(refine or model)):
-        load_keras()
+    load_keras_for(model, weights, refine)
     predictor = prediction.PosePredictor.load(model, weights=weights, refine=refine, min_score=min_score)
     app = make_app(
         predictor,

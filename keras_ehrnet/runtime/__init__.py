@@ -6,7 +6,7 @@ is the same in Python.
 """
 
 from keras_ehrnet.runtime.litert import Interpreter, TFLiteNetwork
-from keras_ehrnet.runtime.loading import is_exported, load, runs_without_keras
+from keras_ehrnet.runtime.loading import check_source, is_exported, load, runs_without_keras
 from keras_ehrnet.runtime.network import Network
 
-__all__ = ["Interpreter", "Network", "TFLiteNetwork", "is_exported", "load", "runs_without_keras"]
+__all__ = ["Interpreter", "Network", "TFLiteNetwork", "check_source", "is_exported", "load", "runs_without_keras"]

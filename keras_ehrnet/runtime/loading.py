@@ -93,13 +93,15 @@ def load_keras(
 
     model: keras.Model
     is_known = True
+    if not isinstance(source, keras.Model):
+        check_source(source, weights)
     if isinstance(source, keras.Model):
         model, about = source, _About()
-    elif str(source) in (*VARIANTS, *registry.REGISTRY) or is_blocks_file(source):
+    elif _is_name(source):
         model, about = _named(str(source), weights, skeleton, input_size)
         weights = str(source) if weights is None else weights
     else:
-        model, about = _read(Path(source))
+        model, about = read_keras(Path(source)), _about_file(Path(source)) or _About()
         is_known = about.skeleton is not None
     if weights is not None:
         weights_module.load(model, weights)
@@ -156,6 +158,42 @@ def runs_without_keras(
     return is_exported(source) or _packaged(source, weights, input_size) is not None
 
 
+def check_source(source: str | Path, weights: WeightsSource | None = None) -> None:
+    """Refuses what `load` cannot find by its name, before seconds are spent on importing what would run it.
+
+    Args:
+        source: str or path, as of `load`. Exported files are opened at once, which is check enough.
+        weights: as of `load`.
+
+    Raises:
+        ValueError: if there is no such model or file, or no weights for it.
+    """
+    if is_exported(source):
+        return
+    path = Path(source)
+    if _is_name(source):
+        if weights is None and str(source) not in registry.REGISTRY:
+            raise ValueError(
+                f"No weights with a license to share are published for {str(source)!r}. Pass your own copy as "
+                f"weights=..., or choose a model that has them: {', '.join(sorted(registry.REGISTRY))}."
+            )
+    elif not path.is_file():
+        raise ValueError(
+            f"There is no model or file of that name. {suggestion(str(path), VARIANTS)} Received: {str(path)!r}"
+        )
+    elif path.suffix.lower() != KERAS_SUFFIX:
+        raise ValueError(
+            "A model file ends in .keras, .tflite or .onnx; weights alone need the name of their "
+            "model beside them. "
+            f"Received: {str(path)!r}"
+        )
+
+
+def _is_name(source: str | Path) -> bool:
+    """Whether a source says how to build a model, and is no file of one."""
+    return str(source) in (*VARIANTS, *registry.REGISTRY) or is_blocks_file(source)
+
+
 def is_exported(source: object) -> bool:
     """Whether a source is named like an exported file, which needs no Keras."""
     return isinstance(source, (str, os.PathLike)) and Path(source).suffix.lower() in _EXPORTED
@@ -196,11 +234,6 @@ def _named(
 ) -> tuple[keras.Model, _About]:
     """A model of the papers, or one with registered weights, made for these weights, which are still to be loaded."""
     entry = registry.REGISTRY.get(name)
-    if weights is None and entry is None:
-        raise ValueError(
-            f"No weights with a license to share are published for {name!r}. Pass your own copy as weights=..., or "
-            f"choose a model that has them: {', '.join(sorted(registry.REGISTRY))}."
-        )
     model = variant(name if entry is None else entry.model)
     about = _about_weights(name if weights is None else weights) or _About(model.skeleton)
     measured = entry.input_size if isinstance(entry, registry.PackagedEntry) else None
@@ -215,17 +248,3 @@ def _size(input_size: tuple[int, int]) -> tuple[int, int]:
     if not is_size(input_size):
         raise ValueError(f"input_size is (height, width) in pixels. Received: {input_size!r}")
     return int(input_size[0]), int(input_size[1])
-
-
-def _read(path: Path) -> tuple[keras.Model, _About]:
-    if not path.is_file():
-        raise ValueError(
-            f"There is no model or file of that name. {suggestion(str(path), VARIANTS)} Received: {str(path)!r}"
-        )
-    if path.suffix.lower() != KERAS_SUFFIX:
-        raise ValueError(
-            "A model file ends in .keras, .tflite or .onnx; weights alone need the name of their "
-            "model beside them. "
-            f"Received: {str(path)!r}"
-        )
-    return read_keras(path), _about_file(path) or _About()
