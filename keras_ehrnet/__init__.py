@@ -13,7 +13,6 @@ from keras_ehrnet.support.version import __version__ as __version__
 if TYPE_CHECKING:
     from keras_ehrnet import data as data
     from keras_ehrnet import decode as decode
-    from keras_ehrnet import draw as draw
     from keras_ehrnet import evaluation as evaluation
     from keras_ehrnet import export as export
     from keras_ehrnet import losses as losses
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from keras_ehrnet.models.profile import Profile as Profile
     from keras_ehrnet.models.profile import profile as profile
     from keras_ehrnet.poses import Poses as Poses
+    from keras_ehrnet.poses import draw as draw
     from keras_ehrnet.prediction import PosePredictor as PosePredictor
     from keras_ehrnet.prediction import frames as frames
     from keras_ehrnet.search.run import search as search
@@ -52,7 +52,7 @@ _PUBLIC: dict[str, tuple[str, str | None]] = {
     "profile": ("keras_ehrnet.models.profile", "profile"),
     "data": ("keras_ehrnet.data", None),
     "decode": ("keras_ehrnet.decode", None),
-    "draw": ("keras_ehrnet.draw", None),
+    "draw": ("keras_ehrnet.poses.draw", None),
     "evaluation": ("keras_ehrnet.evaluation", None),
     "export": ("keras_ehrnet.export", None),
     "frames": ("keras_ehrnet.prediction", "frames"),

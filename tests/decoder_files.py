@@ -35,7 +35,7 @@ class OnnxDecoder:
         onnx = pytest.importorskip("onnx")
         onnxruntime = pytest.importorskip("onnxruntime")
         from keras_ehrnet.export.onnx_decoders import Decoder, PeopleDecoder
-        from keras_ehrnet.export.onnx_layers import Graph, Value
+        from keras_ehrnet.export.onnx_graph import Graph, Value
 
         several = decode == "poses" and (multi_person or "tags_4" in maps)
         decoder: Any = (

@@ -22,7 +22,7 @@ import pytest
 from PIL import Image
 
 from keras_ehrnet.data import ArchiveMember, ImageError, is_image_file, list_images, read_image, write_image
-from keras_ehrnet.support import encoded as encoded_images
+from keras_ehrnet.images import encoded as encoded_images
 
 RED = (230, 20, 10)
 

@@ -225,8 +225,8 @@ def test_mistakes_end_in_one_sentence(reference, photo, tmp_path, monkeypatch, a
 FLOORS = (
     {"support"},
     {"families", "skeletons", "geometry", "images", "losses"},
-    {"draw", "interchange", "metadata", "data"},
-    {"poses", "weights"},
+    {"poses", "metadata", "data"},
+    {"weights"},
     {"models", "decode"},
     {"runtime"},
     {"prediction"},

@@ -89,7 +89,8 @@ def predict(
     workers: Annotated[int, typer.Option("--workers", min=1, help="Ray: how many work at a time.")] = 2,
 ) -> None:
     """Find people: writes pictures and JSON, prints a table."""
-    from keras_ehrnet import draw, prediction, runtime
+    from keras_ehrnet import prediction, runtime
+    from keras_ehrnet.poses import draw
 
     spread = engine is Engine.ray
     paths, videos = ([], []) if spread else _listed(source)
@@ -174,8 +175,8 @@ def _predict_images(
     with_csv: bool,
     with_heatmaps: bool,
 ) -> None:
-    from keras_ehrnet import draw
     from keras_ehrnet.images import write_image
+    from keras_ehrnet.poses import draw
     from keras_ehrnet.support.files import write_file
 
     console = make_console()

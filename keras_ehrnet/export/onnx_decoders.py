@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto
 
-from keras_ehrnet.export.onnx_layers import Graph, Value
+from keras_ehrnet.export.onnx_graph import Graph, Value
 from keras_ehrnet.families import FAMILIES
 from keras_ehrnet.skeletons import Skeleton
 from keras_ehrnet.support.messages import missing_package

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 from onnx import TensorProto, helper
 
-from keras_ehrnet.export.onnx_layers import Graph
+from keras_ehrnet.export.onnx_graph import Graph
 
 TYPES = {tf.float32: TensorProto.FLOAT, tf.int32: TensorProto.INT32, tf.bool: TensorProto.BOOL}
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from keras_ehrnet import draw, runtime
+from keras_ehrnet import runtime
 from keras_ehrnet.images import ImageError, ImageSource, is_one_image, list_images, read_image
-from keras_ehrnet.poses import Poses
+from keras_ehrnet.poses import Poses, draw
 from keras_ehrnet.prediction.pipeline import Settings, check_refining, check_settings, estimate, heatmap
 from keras_ehrnet.prediction.sources import PATIENCE, is_video, names_videos
 from keras_ehrnet.prediction.video import VideoReport, process

@@ -15,8 +15,7 @@ from typing import Any, TextIO
 import cv2
 import numpy as np
 
-from keras_ehrnet import draw
-from keras_ehrnet.poses import Poses
+from keras_ehrnet.poses import Poses, draw
 from keras_ehrnet.prediction.pipeline import Settings, estimate
 from keras_ehrnet.prediction.sources import PATIENCE, VideoSource, check_limit, is_matroska
 from keras_ehrnet.prediction.tracking import Smoother, Tracker

@@ -30,9 +30,10 @@ from keras_ehrnet.support.terminal import progress_bar
 from keras_ehrnet.training.callbacks import Table
 from keras_ehrnet.training.checkpoints import Checkpoints
 from keras_ehrnet.training.examples import make_examples
+from keras_ehrnet.training.folder import prepare_folder
 from keras_ehrnet.training.optimizers import make_optimizer
 from keras_ehrnet.training.recipe import Recipe, with_changes
-from keras_ehrnet.training.run import make_batches, prepare_folder
+from keras_ehrnet.training.run import make_batches
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -11,13 +11,12 @@ from pathlib import Path
 import numpy as np
 from keras import ops
 
-from keras_ehrnet import draw
 from keras_ehrnet.data.annotations import Sample
 from keras_ehrnet.data.classification import LabelledExamples
 from keras_ehrnet.data.loader import Order
 from keras_ehrnet.data.targets import Batch, Examples
 from keras_ehrnet.losses.maps import render_heatmaps
-from keras_ehrnet.poses import Poses
+from keras_ehrnet.poses import Poses, draw
 from keras_ehrnet.prediction import PosePredictor
 
 _PICTURE_SIDE = 256

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
-import platform
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
-from keras_ehrnet import draw
 from keras_ehrnet.data.classification import LabelledExamples
 from keras_ehrnet.data.loader import Order, numpy_batches
 from keras_ehrnet.data.targets import Examples
-from keras_ehrnet.models.saving import save
-from keras_ehrnet.support.errors import CheckpointError, reading
-from keras_ehrnet.support.files import sha256, why, write_file
+from keras_ehrnet.poses import draw
+from keras_ehrnet.support.files import sha256, write_file
 from keras_ehrnet.support.pinned import pinned
-from keras_ehrnet.support.version import __version__
 from keras_ehrnet.training import schedules
 from keras_ehrnet.training.best import Best
 from keras_ehrnet.training.callbacks import EpochEnd, Progress, StepLog, StopAtBadLoss, StopWhere, Table, take_averages
@@ -35,19 +27,18 @@ from keras_ehrnet.training.checkpoints import Checkpoints, assign_state, empty_s
 from keras_ehrnet.training.checks import check_evaluation, check_keypoints, check_packages
 from keras_ehrnet.training.devices import Hosts, devices, distribution, precision, this_host
 from keras_ehrnet.training.examples import make_examples
-from keras_ehrnet.training.model import all_trainable, build_losses, compiled_model, unfreeze
+from keras_ehrnet.training.folder import prepare_folder, save_model, write_start
+from keras_ehrnet.training.model import build_losses, compiled_model, unfreeze
 from keras_ehrnet.training.pictures import curve_picture, targets_picture
-from keras_ehrnet.training.recipe import Recipe, first_difference, from_dict, with_changes
+from keras_ehrnet.training.recipe import Recipe, with_changes
 from keras_ehrnet.training.scoring import Figures, evaluator, has_evaluation
 from keras_ehrnet.training.validation import with_validation
-from keras_ehrnet.training.values import read_yaml
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 _LOG = "log.csv"
 _MODEL = "model.keras"
-_PACKAGES = ("keras", "tensorflow", "jax", "numpy", "opencv-python-headless")
 
 
 @dataclass(frozen=True)
@@ -136,7 +127,7 @@ def train(
             network, model = compiled_model(recipe, steps, say)
             build_losses(model, examples)
             if hosts.is_first:
-                _write_start(recipe, first, hosts)
+                write_start(recipe, first, hosts)
             if first:
                 state = checkpoints.read(model) if hosts.is_first else empty_state(model)
                 assign_state(model, hosts.from_first(state))
@@ -153,7 +144,7 @@ def train(
             recipe.folder / _LOG,
             first,
             recipe.training.patience,
-            lambda path: _save_model(recipe, network, path, str(best)),
+            lambda path: save_model(recipe, network, path, str(best)),
         )
         run = _Run(recipe, network, model, steps, first, checkpoints, hosts, started, best)
         history: tuple[dict[str, float], ...] = ()
@@ -176,7 +167,7 @@ def train(
             if run.best.epoch and hosts.count > 1:
                 write_file(recipe.folder / _MODEL, run.best.path.read_bytes())
             else:
-                _save_model(
+                save_model(
                     recipe, network, recipe.folder / _MODEL, str(run.best) if run.best.epoch else f"epoch {done}"
                 )
         if run.best.epoch:
@@ -338,74 +329,3 @@ def make_batches(
 
         return tf_batches(examples, order, outputs=outputs, start=start, threads=workers or None)
     return numpy_batches(examples, order, outputs=outputs, start=start, workers=workers)
-
-
-def prepare_folder(recipe: Recipe, is_begun: bool) -> None:
-    """Makes the output folder, with the recipe in it.
-
-    Args:
-        recipe: `Recipe`.
-        is_begun: bool. Whether something was trained there before, with which another recipe cannot go on.
-
-    Raises:
-        ValueError: if it holds a training with another recipe.
-        OSError: if it cannot be written to.
-    """
-    path = recipe.folder / "recipe.yaml"
-    if is_begun:
-        if not path.exists():
-            raise ValueError(
-                f"There are checkpoints without their recipe: choose another folder. Received: {recipe.folder}"
-            )
-        _check_same(recipe, path)
-    try:
-        write_file(path, recipe.to_yaml())
-    except OSError as error:
-        raise OSError(f"The output folder cannot be written to ({why(error)}). Received: {recipe.folder}") from error
-
-
-def _check_same(recipe: Recipe, path: Path) -> None:
-    there = from_dict(read_yaml(path), str(path), type(recipe))
-    key = first_difference(there, recipe)
-    if key is not None:
-        raise ValueError(
-            f"{recipe.folder} holds a training with another recipe, of which {key} is {there.flat()[key]!r}: choose "
-            f"another output.folder, or delete this one. Received: {key}={recipe.flat()[key]!r}"
-        )
-
-
-def _write_start(recipe: Recipe, first: int, hosts: Hosts) -> None:
-    """Notes seed, versions and devices of this start in `run.json`, after those before it."""
-    path = recipe.folder / "run.json"
-    with reading(CheckpointError, path):
-        starts = [*json.loads(path.read_text(encoding="utf-8"))["starts"]] if path.exists() else []
-    start = {
-        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "after_epoch": first,
-        "command": " ".join(sys.argv),
-        "versions": {"python": platform.python_version(), "keras-ehrnet": __version__, **_versions()},
-        "backend": keras.backend.backend(),
-        "hosts": hosts.count,
-        "devices": [str(device) for device in keras.distribution.list_devices()][: recipe.training.devices],
-    }
-    content = {"name": recipe.name, "seed": recipe.training.seed, "starts": [*starts, start]}
-    write_file(path, json.dumps(content, indent=2) + "\n")
-
-
-def _versions() -> dict[str, str]:
-    versions = {}
-    for package in _PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
-
-
-def _save_model(recipe: Recipe, network: keras.Model, path: Path, trained: str) -> None:
-    skeleton = None if recipe.is_classifier else recipe.skeleton
-    try:
-        with all_trainable(network):
-            save(network, path, skeleton, input_size=recipe.input_size, trained=trained)
-    except OSError as error:
-        raise OSError(f"{path} could not be written ({why(error)}); the last checkpoint is intact.") from error

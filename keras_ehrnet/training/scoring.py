@@ -9,10 +9,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ehrnet import draw, evaluation
+from keras_ehrnet import evaluation
 from keras_ehrnet.data import read_coco, synthetic
 from keras_ehrnet.data.annotations import Dataset
 from keras_ehrnet.data.classification import LabelledExamples
+from keras_ehrnet.poses import draw
 from keras_ehrnet.prediction import PosePredictor
 from keras_ehrnet.skeletons import COCO_17, Skeleton
 from keras_ehrnet.support.files import write_file

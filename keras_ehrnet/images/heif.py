@@ -21,7 +21,7 @@ def is_heif(start: bytes) -> bool:
     """Whether a file that begins so is a HEIF image of the codec that telephones use, HEVC.
 
     Example:
-        >>> from keras_ehrnet.support.heif import is_heif
+        >>> from keras_ehrnet.images.heif import is_heif
         >>> is_heif(bytes.fromhex("0000001c") + b"ftypheic")
         True
     """

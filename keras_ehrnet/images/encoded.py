@@ -8,12 +8,15 @@ import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 
+from keras_ehrnet.images import heif
+
 JPEG = b"\xff\xd8\xff"
 PNG = b"\x89PNG\r\n\x1a\n"
 TIFF = (b"II*\x00", b"MM\x00*")
 ORIENTATION = 0x0112
 """Number of the EXIF entry that says how a camera was held."""
 
+_SIGNATURES = (JPEG, PNG, b"GIF87a", b"GIF89a", b"BM", *TIFF, b"P4", b"P5", b"P6")
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # Not an escaped 0xFF, nor one of the restart markers.
 _JPEG_RESTART = re.compile(rb"\xff[\xd0-\xd7]")
 _JPEG_SCAN, _JPEG_END, _JPEG_PROGRESSIVE, _JPEG_RESTARTS = 0xDA, 0xD9, 0xC2, 0xDD
@@ -25,6 +28,11 @@ _PNM = re.compile(rb"P[1-6]\s+(?:#[^\n]*\n\s*)*(\d{1,9})\s+(?:#[^\n]*\n\s*)*(\d{
 def is_webp(data: bytes) -> bool:
     """Whether this is a WebP image: sounds and films are RIFF files, too."""
     return data[:4] == b"RIFF" and data[8:12] == b"WEBP"
+
+
+def looks_like_image(start: bytes) -> bool:
+    """Whether a file that begins so is an image of a known format, as far as its first bytes tell."""
+    return start.startswith(_SIGNATURES) or is_webp(start) or heif.is_heif(start)
 
 
 # Decoders fill what is missing of a truncated file with gray, or write to the terminal: so look for the end first.
@@ -106,7 +114,7 @@ def size(data: bytes) -> tuple[int, int] | None:
     """(height, width) that an image announces; None where its format is not known here, or its beginning damaged.
 
     Example:
-        >>> from keras_ehrnet.support.encoded import size
+        >>> from keras_ehrnet.images.encoded import size
         >>> size(b"P6 640 480 255 ...")
         (480, 640)
     """

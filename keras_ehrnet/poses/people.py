@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_ehrnet import interchange
+from keras_ehrnet.poses import interchange
 from keras_ehrnet.skeletons import Skeleton
 from keras_ehrnet.support.errors import NobodyError
 from keras_ehrnet.support.messages import check_threshold
@@ -19,7 +19,7 @@ from keras_ehrnet.support.messages import check_threshold
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from keras_ehrnet import draw
+    from keras_ehrnet.poses import draw
 
 
 @dataclass(frozen=True, eq=False)
@@ -309,7 +309,7 @@ class Poses:
         Returns:
             A new uint8 RGB array of the same shape.
         """
-        from keras_ehrnet import draw
+        from keras_ehrnet.poses import draw
 
         return draw.poses(self._shown(image, "draw"), self, threshold=threshold, style=style)
 
@@ -373,6 +373,6 @@ class Poses:
     def _repr_png_(self) -> bytes | None:
         if self.image is None:
             return None
-        from keras_ehrnet import draw
+        from keras_ehrnet.poses import draw
 
         return draw.encode_png(self.draw())

@@ -11,7 +11,7 @@ import numpy as np
 from keras_ehrnet.support.messages import check_threshold, is_whole
 
 if TYPE_CHECKING:
-    from keras_ehrnet.interchange import People
+    from keras_ehrnet.poses.interchange import People
     from keras_ehrnet.skeletons import Skeleton
 
 COLORS = {"left_": (255, 150, 40), "right_": (50, 150, 255), "": (80, 220, 120)}
