@@ -2,6 +2,7 @@
 
     python training/benchmark_step.py [--model h-4] [--batch 8] [--cores 2] [--steps 8] [--only tensorflow] ...
     python training/benchmark_step.py --model efficientpose-rt --batch 16 --only stock tensorflow --operations
+    python training/benchmark_step.py --model efficientpose-rt --batch 16 --cores 1 --only stock fixed-upscaling
 
 A step is what `keras-ehrnet train` runs: ground truth rendered from joints, forward and backward pass, Adam with the
 paper's weight decay. Every way has a process of its own, which also gives its peak memory. Beside them stands NumPy's
@@ -40,20 +41,24 @@ class Way:
         backend: str. Backend of Keras.
         jit: bool. Whether XLA compiles it.
         stock: bool. Whether the network's own layers run, rather than those of `training.lean`.
+        train_upscaling: bool. The recipe's `model.train_upscaling`, of EfficientPose.
     """
 
     title: str
     backend: str
     jit: bool
     stock: bool = False
+    train_upscaling: bool = True
 
 
 WAYS = {
     "stock": Way("TensorFlow, stock layers", "tensorflow", False, stock=True),
     "tensorflow": Way("TensorFlow", "tensorflow", False),
+    "fixed-upscaling": Way("TensorFlow, upscaling not trained", "tensorflow", False, train_upscaling=False),
     "tensorflow-xla": Way("TensorFlow, XLA", "tensorflow", True),
     "jax": Way("JAX", "jax", True),
 }
+_OF_ALL_MODELS = [name for name, way in WAYS.items() if way.train_upscaling]
 
 
 def matrix_product_gflops(side: int = 2048, repeats: int = 5) -> float:
@@ -78,7 +83,11 @@ def measure(
     from keras_ehrnet.training import recipe as recipes
 
     content = {
-        "model": {"name": model_name, "input_size": [size, size] if size else None},
+        "model": {
+            "name": model_name,
+            "input_size": [size, size] if size else None,
+            "train_upscaling": way.train_upscaling,
+        },
         "data": {"kind": "synthetic"},
         "optimizer": {"name": "adam", "weight_decay": 1e-4},
         "training": {"batch_size": batch_size, "jit": way.jit},
@@ -167,7 +176,13 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8, help="images per step")
     parser.add_argument("--steps", type=int, default=8, help="steps to take the median of")
     parser.add_argument("--cores", type=int, default=2, help="processor cores to use")
-    parser.add_argument("--only", nargs="+", choices=list(WAYS), default=list(WAYS), help="these ways alone")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=list(WAYS),
+        default=_OF_ALL_MODELS,
+        help="these ways alone; default: all but fixed-upscaling, which is EfficientPose's and what our recipes do",
+    )
     parser.add_argument("--operations", action="store_true", help="seconds of each operation; TensorFlow without XLA")
     parser.add_argument("--measure", choices=list(WAYS), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
