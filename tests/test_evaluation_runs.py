@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+import tiny
 
 import keras_ehrnet as ke
 from keras_ehrnet import evaluation
@@ -70,7 +71,7 @@ def test_unreadable_image_counts_as_empty_and_is_told(reference, tmp_path):
     broken.chmod(0o644)
     whole = broken.read_bytes()
     broken.write_bytes(whole[:3000])
-    predictor = ke.PosePredictor(ke.EfficientPoseNAS("A"))
+    predictor = ke.PosePredictor(ke.EfficientPoseNAS(tiny.SEARCHED))
     options = {"limit": 2, "progress": False, "output": tmp_path / "scores"}
     for _ in range(2):
         with pytest.warns(UserWarning, match="1 of 2 images cannot be read and count as empty"):
@@ -98,7 +99,7 @@ def test_any_category_id_is_scored(reference, tmp_path, category_id):
     for entry in content["annotations"]:
         entry["category_id"] = category_id
     (tmp_path / "own.json").write_text(json.dumps(content))
-    predictor = ke.PosePredictor(ke.EfficientPoseNAS("A"))
+    predictor = ke.PosePredictor(ke.EfficientPoseNAS(tiny.SEARCHED))
     scores = evaluation.coco(
         predictor, folder / "images", tmp_path / "own.json", output=tmp_path, limit=2, progress=False
     )
@@ -109,7 +110,7 @@ def test_any_category_id_is_scored(reference, tmp_path, category_id):
 def test_annotations_are_checked_before_any_image(reference, tmp_path):
     content = json.loads((reference / "data/coco_samples/person_keypoints.json").read_text())
     person = content["categories"][0]
-    predictor = ke.PosePredictor(ke.EfficientPoseNAS("A"))
+    predictor = ke.PosePredictor(ke.EfficientPoseNAS(tiny.SEARCHED))
     for categories, message in (
         ([{**person, "keypoints": [f"p{number}" for number in range(17)]}], "scored with the joints of 'person'"),
         ([{**person, "name": "x"}, {**person, "id": 2, "name": "y"}], "one of them must be called 'person'"),
@@ -121,7 +122,7 @@ def test_annotations_are_checked_before_any_image(reference, tmp_path):
 
 def test_coco_results_are_in_the_official_format(reference, tmp_path):
     folder = reference / "data/coco_samples"
-    predictor = ke.PosePredictor(ke.EfficientPoseNAS("A"))
+    predictor = ke.PosePredictor(ke.EfficientPoseNAS(tiny.SEARCHED))
     scores = evaluation.coco(
         predictor, folder / "images", folder / "person_keypoints.json", output=tmp_path, limit=3, progress=False
     )

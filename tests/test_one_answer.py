@@ -20,6 +20,7 @@ import pytest
 import keras_ehrnet as ke
 from keras_ehrnet.export.common import load
 from keras_ehrnet.prediction.pipeline import Settings, estimate
+from keras_ehrnet.runtime.keras import KerasNetwork
 from keras_ehrnet.runtime.onnx import OnnxNetwork
 
 ROOT = Path(__file__).parents[1]
@@ -74,22 +75,29 @@ def folder(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("answers")
 
 
+def found_in_keras(name: str, photos: list[np.ndarray]) -> tuple[KerasNetwork, Settings, Keypoints]:
+    """The Keras model of a name, how it is asked, and who it finds."""
+    network = load(name, None, None, None)
+    several = name == SEVERAL
+    settings = Settings(min_score=LEAST if several else 0, multi_person=several, max_people=20)
+    found = [poses.keypoints for poses in estimate(network, photos, settings)]
+    assert sum(map(len, found)) >= PHOTOS
+    return network, settings, found
+
+
 @pytest.fixture(scope="module")
 def cases(photos, folder, reference) -> dict[str, Case]:
     written = {}
+    found_by = {name: found_in_keras(name, photos) for name in (ONE, SEVERAL)}
     for name, kind, precision in (
         (ONE, "none", "float32"),
         (ONE, "poses", "float32"),
         (SEVERAL, "poses", "float32"),
         (ONE, "poses", "int8"),
     ):
-        network = load(name, None, None, None)
-        several = name == SEVERAL
-        settings = Settings(min_score=LEAST if several else 0, multi_person=several, max_people=20)
-        found = [poses.keypoints for poses in estimate(network, photos, settings)]
-        assert sum(map(len, found)) >= PHOTOS
+        network, settings, found = found_by[name]
         options = {"decode": kind, "skeleton": network.skeleton, "input_size": network.input_size}
-        options |= {"multi_person": True} if several else {}
+        options |= {"multi_person": True} if settings.multi_person else {}
         path = folder / f"{name}-{kind}-{precision}"
         photographs = {"calibration": reference / "data/coco_samples/images"} if precision == "int8" else {}
         tflite = ke.export.tflite(network.model, path.with_suffix(".tflite"), precision, **options, **photographs)
