@@ -18,19 +18,22 @@ install: .venv/installed
 demo: .venv/installed-demo
 	$(BIN)/keras-ehrnet predict $(DEMO_PHOTO) --output demo
 
+# One test each, and a long one: among the others they would come last, and a core would wait for them.
+LONG := tests/test_smoke_training.py tests/test_fuzz.py
+
 # Two processes for TensorFlow, and beside them one for all the rest, so that no core waits for the last of a part.
 test: install
 	$(MAKE) --jobs 2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=line) test-tensorflow test-others
 
 test-tensorflow: install
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not programs" --doctest-modules keras_ehrnet tests \
-		--ignore tests/test_smoke_training.py
+		$(foreach file,$(LONG),--ignore $(file))
 
 # What JAX has compiled once it need not compile again: a saved network is the same program as the one it was saved from.
 test-others: lint docs
 	KERAS_BACKEND=jax JAX_COMPILATION_CACHE_DIR="$(CURDIR)/.venv/compiled" JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 \
-		$(BIN)/python -m pytest -m backend tests
-	$(BIN)/python -m pytest tests/test_smoke_training.py
+		$(BIN)/python -m pytest -m backend $(shell grep -l mark.backend tests/*.py)
+	$(BIN)/python -m pytest $(LONG)
 
 # TensorFlow 2.17 is the last with TF-TRT: its converter must take what we pass to it. Needs Python 3.10 to 3.12.
 test-tf217: .venv-tf217/installed

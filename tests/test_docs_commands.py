@@ -15,6 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tiny
 from test_docs import TEXTS, commands
 from test_own_keypoints import JOINTS, LIMBS, write_dogs
 from typer.testing import CliRunner
@@ -69,7 +70,7 @@ def workplace(tmp_path_factory) -> Path:
     write_dogs(folder / "own", 6)
     shutil.move(folder / "own/images", folder / "dogs")
     shutil.move(folder / "own/dogs.json", folder / "dogs.json")
-    model = ke.EfficientPoseNAS("A", num_keypoints=5, input_shape=(64, 64, 3))
+    model = ke.EfficientPoseNAS(tiny.SEARCHED, num_keypoints=5)
     ke.models.save(model, folder / "runs/dogs/model.keras", Skeleton("dog", JOINTS, LIMBS))
     (folder / "mpii_valid.json").write_text(json.dumps([_mpii_person("1.jpg")]))
     with zipfile.ZipFile(folder / "val.zip", "w") as archive:
