@@ -11,8 +11,9 @@ from conftest import relative_difference
 from keras import layers
 
 import keras_ehrnet as ke
+from keras_ehrnet import metadata
 from keras_ehrnet.export.onnx_file import onnx as export
-from keras_ehrnet.runtime.onnx import METADATA_KEY, OnnxNetwork
+from keras_ehrnet.runtime.onnx import OnnxNetwork
 from keras_ehrnet.skeletons import Skeleton
 
 onnx = pytest.importorskip("onnx")
@@ -120,7 +121,8 @@ def test_file_says_what_it_is(path, model):
     assert all(output.layout for output in network.metadata.outputs)
     assert repr(network) == "OnnxNetwork(efficientpose-rt-lite, mpii_16, input 48x32, batch 1)"
     properties = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
-    assert '"colors": "RGB"' in properties[METADATA_KEY]
+    assert '"colors": "RGB"' in properties[metadata.ONNX_KEY]
+    assert metadata.read(path) == metadata.read(path.read_bytes()) == network.metadata
 
 
 def test_own_skeletons_travel_along(tmp_path):

@@ -18,8 +18,8 @@ from keras import layers
 
 import keras_ehrnet as ke
 from keras_ehrnet.export.rewrite import plain_model
-from keras_ehrnet.export.saved_model_folder import METADATA_FILE, is_saved_model, replace_saved_model, saved_model
-from keras_ehrnet.metadata import Metadata
+from keras_ehrnet.export.saved_model_folder import is_saved_model, replace_saved_model, saved_model
+from keras_ehrnet.metadata import read
 
 ROOT = Path(__file__).parents[1]
 TOLERANCE = 2e-5
@@ -61,7 +61,7 @@ def test_any_number_of_images_of_a_model_of_any_size(tmp_path, batch):
     actual = maps_of(path, images)
     for name, maps in model.predict_on_batch(images).items():
         assert relative_difference(actual[name], maps) <= TOLERANCE, name
-    metadata = Metadata.from_json((path / METADATA_FILE).read_text())
+    metadata = read(path)
     assert metadata.outputs[0].shape == (batch or -1, *actual[metadata.outputs[0].name].shape[1:])
 
 
@@ -73,7 +73,7 @@ def test_shapes_are_fixed(path, model):
 
 
 def test_folder_says_what_it_is(path):
-    metadata = Metadata.from_json((path / METADATA_FILE).read_text())
+    metadata = read(path)
     assert (metadata.name, metadata.family, metadata.input_size) == ("efficientpose-rt-lite", "efficientpose", (32, 48))
     assert (metadata.skeleton, metadata.license) == (ke.skeletons.MPII_16, "Apache-2.0")
 
@@ -81,7 +81,7 @@ def test_folder_says_what_it_is(path):
 def test_published_weights_keep_their_license(reference, tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_EHRNET_HOME", str(reference / "weights"))
     path = saved_model("efficientpose-rt-lite", tmp_path / "model", input_size=(224, 224))
-    assert Metadata.from_json((path / METADATA_FILE).read_text()).license == "Apache-2.0"
+    assert read(path).license == "Apache-2.0"
 
 
 def branched() -> keras.Model:

@@ -6,8 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_ehrnet.metadata import Metadata, Output, sealed
-from keras_ehrnet.runtime.onnx import METADATA_KEY
+from keras_ehrnet.metadata import ONNX_KEY, Metadata, Output, sealed
 from keras_ehrnet.skeletons import Skeleton
 from keras_ehrnet.support.files import write_file
 from keras_ehrnet.support.messages import suggests_keywords
@@ -125,7 +124,7 @@ def onnx(
         producer_name="keras_ehrnet",
         producer_version=metadata.package,
     )
-    helper.set_model_props(model, {METADATA_KEY: sealed(model.SerializeToString(), metadata)})
+    helper.set_model_props(model, {ONNX_KEY: sealed(model.SerializeToString(), metadata)})
     checker.check_model(model, full_check=True)
     write_file(target, model.SerializeToString())
     return target

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from keras_ehrnet.metadata import SAVED_MODEL_FILE
 from keras_ehrnet.skeletons import Skeleton
 from keras_ehrnet.support.files import replace_folder, write_file
 from keras_ehrnet.support.messages import suggests_keywords
@@ -15,9 +16,6 @@ from keras_ehrnet.weights.formats import WeightsSource
 
 if TYPE_CHECKING:
     import keras
-
-METADATA_FILE = Path("assets.extra", "metadata.json")
-"""Where a SavedModel keeps its metadata; TensorFlow leaves this folder to others."""
 
 
 @suggests_keywords
@@ -81,7 +79,7 @@ def saved_model(
 
         def write(folder: Path) -> None:
             archive.write_out(str(folder), verbose=False)
-            write_file(folder / METADATA_FILE, metadata.to_json())
+            write_file(folder / SAVED_MODEL_FILE, metadata.to_json())
 
         replace_saved_model(target, write)
     return target

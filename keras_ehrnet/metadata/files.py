@@ -15,23 +15,34 @@ from keras_ehrnet.support.errors import MetadataError, ModelError, reads
 from keras_ehrnet.support.files import sha256
 from keras_ehrnet.support.limits import check_size
 from keras_ehrnet.support.messages import named
+from keras_ehrnet.support.protobuf import fields
 
 FILE_NAME = "metadata.json"
 KERAS_FILE_NAME = "keras_ehrnet.json"
 
+SAVED_MODEL_FILE = Path("assets.extra", "metadata.json")
+"""Where a SavedModel keeps its metadata; TensorFlow leaves this folder to others."""
+
+ONNX_KEY = "keras_ehrnet"
+"""Key of the metadata among the properties of an ONNX model."""
+
+_ONNX_PROPERTIES = 14
+"""Number of the field of an ONNX model that holds them."""
+
 _KERAS_MEMBER = "config.json"
 """What the archive of a `.keras` file holds, and no other."""
 
+_WHAT = "The text of a model's metadata"
 _UNSEALED = '"checksum": null'
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # the zip format's own beginning of time: equal models make equal files
 
 
 @reads(MetadataError)
 def read(model: str | os.PathLike | bytes) -> Metadata | None:
-    """The metadata of a `.tflite` or `.keras` file.
+    """The metadata of a file that this package wrote: `.tflite`, `.keras`, `.onnx`, or the folder of a SavedModel.
 
     Args:
-        model: path of the file, or its content.
+        model: path of the file or folder, or the content of a file.
 
     Returns:
         `Metadata`, or None where there are none: another program made the file (`keras.Model.save` is one), or its end
@@ -41,14 +52,56 @@ def read(model: str | os.PathLike | bytes) -> Metadata | None:
         FileNotFoundError: if there is no such file.
         MetadataError: if they are damaged, or of a later version.
     """
+    text = _text(model)
+    return None if text is None else Metadata.from_json(text, named(model))
+
+
+def _text(model: str | os.PathLike | bytes) -> bytes | None:
+    """The text of a model's metadata, wherever its format has it."""
+    if not isinstance(model, bytes) and Path(model).is_dir():
+        file = Path(model) / SAVED_MODEL_FILE
+        if not file.is_file():
+            return None
+        check_size(file.stat().st_size, named(model), MetadataError, _WHAT)
+        return file.read_bytes()
     try:
-        with _archive(model) as archive:
-            entry = archive.getinfo(_member(archive))
-            check_size(entry.file_size, named(model), MetadataError, "The text of a model's metadata")
-            text = archive.read(entry)
-    except (zipfile.BadZipFile, KeyError):
+        return _archived_text(model)
+    except zipfile.BadZipFile:
+        pass
+    # What is no archive may be an ONNX file, which nothing but its fields tells from others.
+    try:
+        return onnx_parts(model if isinstance(model, bytes) else Path(model).read_bytes())[1]
+    except ValueError:
         return None
-    return Metadata.from_json(text, named(model))
+
+
+def _archived_text(model: str | os.PathLike | bytes) -> bytes | None:
+    """The text in the archive that a file is, or ends with; BadZipFile where there is no archive."""
+    with _archive(model) as archive:
+        if _member(archive) not in archive.namelist():
+            return None
+        entry = archive.getinfo(_member(archive))
+        check_size(entry.file_size, named(model), MetadataError, _WHAT)
+        return archive.read(entry)
+
+
+def onnx_parts(model: bytes) -> tuple[bytes, bytes | None]:
+    """What an ONNX file holds but for the metadata of this package; and those, or None where there are none.
+
+    Raises:
+        ValueError: if it is no ONNX file, or is cut short.
+    """
+    rest, text = bytearray(), None
+    for field in fields(model):
+        content = model[field.content : field.end]
+        entry = {}
+        if field.number == _ONNX_PROPERTIES:
+            entry = {part.number: content[part.content : part.end] for part in fields(content)}
+        if entry.get(1) == ONNX_KEY.encode():
+            text = entry.get(2)
+        else:
+            rest += model[field.start : field.end]
+    return bytes(rest), text
 
 
 @reads(ModelError)
@@ -77,11 +130,16 @@ def verified(model: str | os.PathLike | bytes) -> Metadata | None:
         Traceback (most recent call last):
         keras_ehrnet.support.errors.ModelError: The model is damaged: ...
     """
-    about = read(model)
-    if about is not None and about.checksum is not None:
+    try:
+        text = _archived_text(model)
+    except zipfile.BadZipFile:
+        return None
+    if text is None:
+        return None
+    about = Metadata.from_json(text, named(model))
+    if about.checksum is not None:
         with _archive(model) as archive:
             end = min(entry.header_offset for entry in archive.infolist())
-            text = archive.read(_member(archive))
         with io.BytesIO(model) if isinstance(model, bytes) else Path(model).open("rb") as file:
             # Where the archive begins is only what it says: no more is read than there is.
             pieces = iter(lambda: file.read(max(0, min(1 << 20, end - file.tell()))), b"")

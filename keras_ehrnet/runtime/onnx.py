@@ -7,17 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from keras_ehrnet.metadata import Metadata, need_seal
+from keras_ehrnet.metadata import Metadata, need_seal, onnx_parts
 from keras_ehrnet.runtime.network import in_batches, need_agreement
 from keras_ehrnet.support.errors import ModelError, reading, reason
 from keras_ehrnet.support.files import sha256
-from keras_ehrnet.support.protobuf import fields
-
-METADATA_KEY = "keras_ehrnet"
-"""Key of the metadata, which are JSON, among the properties of an ONNX model."""
-
-_PROPERTIES = 14
-"""Number of the field of an ONNX model that holds them."""
 
 # On CPUs its blocked convolutions are some tenths faster, but move EfficientPose's maps by 0.2 % of their deviation.
 _INEXACT_OPTIMIZERS = ["NchwcTransformer"]
@@ -127,31 +120,12 @@ def _session(path: Path, threads: int | None):
         ) from error
 
 
-def parts(model: bytes) -> tuple[bytes, bytes | None]:
-    """What an ONNX file holds but for the metadata of this package; and those, or None where there are none.
-
-    Raises:
-        ValueError: if it is no ONNX file, or is cut short.
-    """
-    rest, text = bytearray(), None
-    for field in fields(model):
-        content = model[field.content : field.end]
-        entry = {}
-        if field.number == _PROPERTIES:
-            entry = {part.number: content[part.content : part.end] for part in fields(content)}
-        if entry.get(1) == METADATA_KEY.encode():
-            text = entry.get(2)
-        else:
-            rest += model[field.start : field.end]
-    return bytes(rest), text
-
-
 def _metadata(path: Path) -> Metadata:
     """What the file says, once it is seen that it is the one that was written."""
     if not path.is_file():
         raise FileNotFoundError(f"There is no such file. Received: {str(path)!r}")
     with reading(ModelError, path, "The ONNX file"):
-        model, text = parts(path.read_bytes())
+        model, text = onnx_parts(path.read_bytes())
     if text is None:
         raise ModelError(
             "The ONNX file says nothing about its keypoints: write it with keras_ehrnet.export.onnx, or run it with "

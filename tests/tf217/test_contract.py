@@ -17,11 +17,11 @@ from tensorflow.compiler.tf2tensorrt import _pywrap_py_utils
 from tensorflow.python.compiler.tensorrt import trt_convert
 
 import keras_ehrnet as ke
-from keras_ehrnet.export.saved_model_folder import METADATA_FILE, saved_model
+from keras_ehrnet.export.saved_model_folder import saved_model
 from keras_ehrnet.export.tensorrt import check as tftrt_check
 from keras_ehrnet.export.tensorrt.convert import PRECISIONS, check, converter_arguments, tftrt
 from keras_ehrnet.export.tensorrt.ops import CONVERTIBLE
-from keras_ehrnet.metadata import Metadata
+from keras_ehrnet.metadata import read
 
 Converter = trt_convert.TrtGraphConverterV2
 # FakeOp is TensorFlow's own, for its tests.
@@ -109,7 +109,7 @@ def test_engines_are_built_and_saved(converter, path, tmp_path, precision, name)
     assert (arguments["max_workspace_size_bytes"], arguments["minimum_segment_size"]) == (1 << 20, 5)
     assert arguments["precision_mode"] == PRECISIONS[name].tftrt
     assert converter.fed == [("build", 1)]
-    assert Metadata.from_json((target / METADATA_FILE).read_text()).precision == name
+    assert read(target).precision == name
     assert [entry.name for entry in tmp_path.iterdir()] == ["engine"]
 
 
@@ -118,13 +118,13 @@ def test_integers_are_calibrated_with_fitted_images(converter, path, tmp_path):
     target = tftrt(path, tmp_path / "engine", "INT8", calibration=photos, calibration_images=2)
     assert converter.call_args.kwargs["use_calibration"]
     assert converter.fed == [("calibration", 2), ("build", 1)]
-    metadata = Metadata.from_json((target / METADATA_FILE).read_text())
+    metadata = read(target)
     assert (metadata.precision, metadata.calibration_images) == ("int8", 2)
 
 
 def test_models_are_converted_without_a_detour(converter, model, tmp_path):
     target = tftrt(model, tmp_path / "engine", "FP16", license="Apache-2.0")
-    assert Metadata.from_json((target / METADATA_FILE).read_text()).license == "Apache-2.0"
+    assert read(target).license == "Apache-2.0"
     assert [entry.name for entry in tmp_path.iterdir()] == ["engine"]
 
 

@@ -11,15 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_ehrnet.export.saved_model_folder import (
-    METADATA_FILE,
-    is_saved_model,
-    replace_saved_model,
-    saved_model,
-)
+from keras_ehrnet.export.saved_model_folder import is_saved_model, replace_saved_model, saved_model
 from keras_ehrnet.export.tensorrt.check import MINIMUM_SEGMENT_SIZE, Report, check
 from keras_ehrnet.families import FAMILIES
-from keras_ehrnet.metadata import Metadata
+from keras_ehrnet.metadata import SAVED_MODEL_FILE, Metadata, read
 from keras_ehrnet.skeletons import Skeleton
 from keras_ehrnet.support.files import write_file
 from keras_ehrnet.support.messages import suggestion, suggests_keywords
@@ -126,7 +121,7 @@ def tftrt(
 
         def write(partial: Path) -> None:
             converter.save(output_saved_model_dir=str(partial), save_gpu_specific_engines=True)
-            write_file(partial / METADATA_FILE, metadata.to_json())
+            write_file(partial / SAVED_MODEL_FILE, metadata.to_json())
 
         with quiet_tensorflow():
             replace_saved_model(target, write)
@@ -250,10 +245,10 @@ def _feed(images: list[np.ndarray]) -> Callable[[], Iterator[dict[str, np.ndarra
 
 
 def _metadata(folder: Path) -> Metadata:
-    file = folder / METADATA_FILE
-    if not file.is_file():
+    about = read(folder)
+    if about is None:
         raise ValueError(
             "TF-TRT starts from a SavedModel that keras_ehrnet.export.saved_model wrote, or from a Keras model. "
-            f"Received: {str(folder)!r} without {METADATA_FILE}"
+            f"Received: {str(folder)!r} without {SAVED_MODEL_FILE}"
         )
-    return Metadata.from_json(file.read_text())
+    return about
