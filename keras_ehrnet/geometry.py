@@ -20,9 +20,14 @@ BOX_MARGIN = 1.25
 SMALLEST_REGION = 16.0
 """Pixels. The box of a person of whom one joint is known has no area."""
 
+SCALE_UNIT = 200.0
+"""Pixels. MPII gives people's heights in this unit, and published evaluations the sizes of regions."""
+
+SUBPIXEL_BITS = 4
+"""OpenCV draws at coordinates in sixteenths of a pixel: whole numbers shifted by so many bits."""
+
 _LONGEST = 16  # times the short side: for the largest network, an input of 8192 pixels
 _MULTIPLE = 64
-_PIXEL_STD = 200.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,13 +120,13 @@ class Geometry:
     def fitting(cls, region: Region, input_width: int, input_height: int) -> Geometry:
         """The geometry that shows a region as large as it fits, in the middle of the input."""
         factor = min(input_width / region.size[0], input_height / region.size[1])
-        scale_wh = input_width / factor / _PIXEL_STD, input_height / factor / _PIXEL_STD
+        scale_wh = input_width / factor / SCALE_UNIT, input_height / factor / SCALE_UNIT
         return cls(input_width, input_height, region.center, scale_wh)
 
     @property
     def factor(self) -> float:
         """Pixels of the input per pixel of the image."""
-        return self.resized_width / (self.scale_wh[0] * _PIXEL_STD)
+        return self.resized_width / (self.scale_wh[0] * SCALE_UNIT)
 
     @property
     def affine(self) -> Affine:
@@ -195,7 +200,7 @@ def resize_geometry(
     short_input = _rounded_up(min_scale * input_size)
     long_input = _rounded_up(short_input / short * long)
     short_resized, long_resized = (int(side * scale / min_scale) for side in (short_input, long_input))
-    sides = (short_resized, short / _PIXEL_STD), (long_resized, long_resized / short_resized * short / _PIXEL_STD)
+    sides = (short_resized, short / SCALE_UNIT), (long_resized, long_resized / short_resized * short / SCALE_UNIT)
     (width, scale_w), (height, scale_h) = sides if image_width < image_height else sides[::-1]
     center = float(int(image_width / 2 + 0.5)), float(int(image_height / 2 + 0.5))
     return Geometry(width, height, center, (scale_w, scale_h))

@@ -183,8 +183,8 @@ class Skeleton:
         return cls(**values)
 
 
-_SYNONYMS = {"neck": "upper_neck"}
-
+SYNONYMS = {"neck": "upper_neck"}
+"""Names of joints that some data sets use, and the names that stand for them here."""
 
 _SIDES = {"left": "left", "l": "left", "right": "right", "r": "right"}
 _OTHER_SIDE = {"left": "right", "right": "left"}
@@ -223,7 +223,7 @@ def _meaning(joint_name: str) -> str:
     """One spelling for all that mean the same joint."""
     side = _side(joint_name) or _unspaced_side(joint_name)
     name = "_".join(side) if side else "_".join(_words(joint_name))
-    return _SYNONYMS.get(name, name)
+    return SYNONYMS.get(name, name)
 
 
 def _unspaced_twin(name: str, names: Sequence[str]) -> int | None:

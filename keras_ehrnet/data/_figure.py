@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from keras_ehrnet.skeletons import Skeleton
+from keras_ehrnet.geometry import SUBPIXEL_BITS
+from keras_ehrnet.skeletons import SYNONYMS, Skeleton
 from keras_ehrnet.support.messages import suggestion
 
 Rgb = tuple[float, float, float]
@@ -19,7 +20,6 @@ Points = dict[str, np.ndarray]
 _SIDES = {"left": 1.0, "right": -1.0}
 _SIDE_LIGHT = {"left": 1.2, "right": 0.78, "": 1.0}  # The convention that tells the sides apart, seen from behind too.
 _CIRCLE = np.stack([np.cos(np.linspace(0, 2 * np.pi, 13)[:-1]), np.sin(np.linspace(0, 2 * np.pi, 13)[:-1])], axis=1)
-_SUBPIXEL_BITS = 4
 _HEAD_HEIGHT, _HEAD_WIDTH = 0.075, 0.058  # Half axes.
 _FACE = {  # In half widths of the head, from its middle.
     "nose": (0.0, -0.15, 1.05),
@@ -30,7 +30,6 @@ _FACE = {  # In half widths of the head, from its middle.
     "left_mouth": (0.3, -0.6, 0.8),
     "right_mouth": (-0.3, -0.6, 0.8),
 }
-_SYNONYMS = {"neck": "upper_neck"}
 
 
 @dataclass(frozen=True)
@@ -127,7 +126,7 @@ def joint_positions(figure: Figure, skeleton: Skeleton) -> tuple[np.ndarray, np.
     Raises:
         ValueError: if the figure does not have one of the joints.
     """
-    names = [_SYNONYMS.get(name, name) for name in skeleton.joint_names]
+    names = [SYNONYMS.get(name, name) for name in skeleton.joint_names]
     for name in names:
         if name not in figure.points:
             raise ValueError(f"Figures have no such joint. {suggestion(name, figure.points)} Received: {name!r}")
@@ -286,8 +285,8 @@ def _hull(centers: np.ndarray, radii: np.ndarray) -> np.ndarray:
 
 
 def _fill(target: np.ndarray, polygon: np.ndarray, value: np.ndarray | int) -> None:
-    corners = np.rint((polygon - 0.5) * 2**_SUBPIXEL_BITS).astype(np.int32)
+    corners = np.rint((polygon - 0.5) * 2**SUBPIXEL_BITS).astype(np.int32)
     if isinstance(value, np.ndarray):
-        cv2.fillConvexPoly(target, corners, tuple(map(float, value)), cv2.LINE_AA, _SUBPIXEL_BITS)
+        cv2.fillConvexPoly(target, corners, tuple(map(float, value)), cv2.LINE_AA, SUBPIXEL_BITS)
     else:
-        cv2.fillConvexPoly(target, corners, int(value), cv2.LINE_8, _SUBPIXEL_BITS)
+        cv2.fillConvexPoly(target, corners, int(value), cv2.LINE_8, SUBPIXEL_BITS)

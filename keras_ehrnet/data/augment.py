@@ -10,13 +10,12 @@ import numpy as np
 
 from keras_ehrnet.data.annotations import Person, Sample, joints_box
 from keras_ehrnet.data.masks import crowd_mask
-from keras_ehrnet.geometry import Affine, Region, box_region, whole_region
+from keras_ehrnet.geometry import SUBPIXEL_BITS, Affine, Region, box_region, whole_region
 from keras_ehrnet.skeletons import Skeleton
 from keras_ehrnet.support.messages import suggestion
 
 _LOWER_BODY = ("hip", "knee", "ankle", "pelvis")
 _HALF_BODY_JOINTS = 8  # Only persons with more labelled joints than this are cut in half.
-_SUBPIXEL_BITS = 4  # Polygons are drawn with coordinates in sixteenths of a pixel.
 _LUMINANCE = np.array([0.299, 0.587, 0.114])
 # Principal axes of ImageNet's colors in columns, and the deviations along them (Krizhevsky et al. 2012), of 255.
 _COLOR_AXES = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
@@ -165,8 +164,8 @@ class Warp(Affine):
     def erase(self, mask: np.ndarray, polygons: Sequence[np.ndarray], stride: int) -> None:
         """Sets the inside of polygons, given in pixels of the image, to 0 in a mask of the result."""
         for polygon in polygons:
-            corners = (self.points(polygon) / stride - 0.5) * 2**_SUBPIXEL_BITS
-            cv2.fillPoly(mask, [np.rint(corners).astype(np.int32)], 0, shift=_SUBPIXEL_BITS)
+            corners = (self.points(polygon) / stride - 0.5) * 2**SUBPIXEL_BITS
+            cv2.fillPoly(mask, [np.rint(corners).astype(np.int32)], 0, shift=SUBPIXEL_BITS)
 
 
 def outlines(person: Person) -> list[np.ndarray]:

@@ -17,6 +17,7 @@ from keras_ehrnet.data.annotations import (
     clean_joints,
     locate_images,
 )
+from keras_ehrnet.geometry import SCALE_UNIT
 from keras_ehrnet.skeletons import MPII_16
 from keras_ehrnet.support.errors import AnnotationError, reads
 
@@ -25,8 +26,6 @@ MPII_FILE_ORDER = (
     "head_top", "right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist",
 )  # fmt: skip
 """Order of the joints in MPII's files."""
-
-_SCALE_UNIT = 200.0  # Pixels. MPII gives a person's height in this unit.
 
 
 @reads(AnnotationError)
@@ -81,7 +80,7 @@ def read_mpii(
 
     persons: dict[str, list[Person]] = {}
     for row, file in enumerate(files):
-        reach = _SCALE_UNIT * scales[row] / 2
+        reach = SCALE_UNIT * scales[row] / 2
         box = np.concatenate([centers[row] - reach, centers[row] + reach])
         head_size = None if np.isnan(head_sizes[row]) else float(head_sizes[row])
         person = Person(joints[row], box, box_area(box), head_size=head_size, person_id=row)

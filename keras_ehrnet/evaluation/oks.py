@@ -96,7 +96,7 @@ def oks_average_precision(
     Args:
         results: list of dict. COCO's result format: `image_id`, `category_id`, `keypoints` (flat x, y, score), `score`.
             May be empty.
-        annotations: path of COCO's keypoint JSON, its content, or what `data.check_coco` made of it.
+        annotations: path of COCO's keypoint JSON, its content, or what `data.coco.check_coco` made of it.
         image_ids: iterable of int or str. Score only these images; by default all of the file, with people or
             without.
         sigmas: sequence of float. The joints' constants; by default those of the file's skeleton.

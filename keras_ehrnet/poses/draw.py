@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from keras_ehrnet.geometry import SUBPIXEL_BITS
 from keras_ehrnet.support.messages import check_threshold, is_whole
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 COLORS = {"left_": (255, 150, 40), "right_": (50, 150, 255), "": (80, 220, 120)}
 OUTLINE = (20, 20, 20)
+
+_PIXEL = 1 << SUBPIXEL_BITS
 
 
 @dataclass(frozen=True)
@@ -121,17 +124,19 @@ def _person_size(box: np.ndarray, image_shape: tuple[int, ...]) -> int:
 
 def _draw_person(canvas: np.ndarray, keypoints: np.ndarray, skeleton: Skeleton, threshold: float, size: int) -> None:
     visible = _is_drawn(keypoints, threshold)
-    # OpenCV draws on pixels counted from their centers, in sixteenths.
-    points = np.rint((np.nan_to_num(keypoints[:, :2]).clip(-1e4, 1e5) - 0.5) * 16).astype(int)
+    # OpenCV draws on pixels counted from their centers, in parts of a pixel.
+    points = np.rint((np.nan_to_num(keypoints[:, :2]).clip(-1e4, 1e5) - 0.5) * _PIXEL).astype(int)
     limbs = [(a, b) for a, b in skeleton.limbs if visible[a] and visible[b]]
     for width, outlined in ((size + 2, True), (size, False)):
         for a, b in limbs:
             color = OUTLINE if outlined else _color(skeleton.joint_names[a], skeleton.joint_names[b])
-            cv2.line(canvas, tuple(map(int, points[a])), tuple(map(int, points[b])), color, width, cv2.LINE_AA, 4)
+            cv2.line(
+                canvas, tuple(map(int, points[a])), tuple(map(int, points[b])), color, width, cv2.LINE_AA, SUBPIXEL_BITS
+            )
     for joint in np.flatnonzero(visible):
-        center, radius = tuple(map(int, points[joint])), (size + 1) * 16
-        cv2.circle(canvas, center, radius + 16, OUTLINE, cv2.FILLED, cv2.LINE_AA, 4)
-        cv2.circle(canvas, center, radius, _color(skeleton.joint_names[joint]), cv2.FILLED, cv2.LINE_AA, 4)
+        center, radius = tuple(map(int, points[joint])), (size + 1) * _PIXEL
+        cv2.circle(canvas, center, radius + _PIXEL, OUTLINE, cv2.FILLED, cv2.LINE_AA, SUBPIXEL_BITS)
+        cv2.circle(canvas, center, radius, _color(skeleton.joint_names[joint]), cv2.FILLED, cv2.LINE_AA, SUBPIXEL_BITS)
 
 
 def _color(*joint_names: str) -> tuple[int, int, int]:

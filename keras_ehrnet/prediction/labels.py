@@ -13,7 +13,7 @@ from keras_ehrnet.poses import Poses
 from keras_ehrnet.prediction.predictor import FileResult
 from keras_ehrnet.skeletons import Skeleton
 
-BOX_MARGIN = 0.12
+LABEL_MARGIN = 0.12
 """By how much of its size the box around joints grows on each side to hold the person."""
 
 LABELLED, UNLABELLED = 2, 0
@@ -106,7 +106,7 @@ def _annotation(person: Poses, trust: Trust) -> Mapping[str, Any] | None:
     if not len(points) or person.image_size is None:
         return None
     low, high = points.min(axis=0), points.max(axis=0)
-    margin = BOX_MARGIN * np.maximum(high - low, (high - low).max() / 3)
+    margin = LABEL_MARGIN * np.maximum(high - low, (high - low).max() / 3)
     low, high = np.maximum(low - margin, 0), np.minimum(high + margin, person.image_size)
     flags = np.where(labelled, LABELLED, UNLABELLED)
     keypoints = np.column_stack([np.where(labelled[:, None], joints[:, :2], 0), flags])
