@@ -275,6 +275,8 @@ def test_files_that_are_none_of_ours(tmp_path, path):
     onnx.save(foreign, tmp_path / "foreign.onnx")
     with pytest.raises(ValueError, match="says nothing about its keypoints"):
         OnnxNetwork(tmp_path / "foreign.onnx")
+    for place in (damaged, tmp_path / "foreign.onnx", tmp_path):
+        assert metadata.read(place) is None
 
 
 def test_missing_packages_are_named(monkeypatch, untrained, path, tmp_path):
