@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import importlib.util
 import os
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +39,22 @@ def deterministic_tensor(reference: Path):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.tensor
+
+
+@pytest.fixture
+def run_here(monkeypatch, capfd) -> Callable[..., subprocess.CompletedProcess]:
+    """`keras-ehrnet` without a process of its own, which would take seconds to import Keras."""
+    from keras_ehrnet.cli import main
+
+    def run_here(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess:
+        if cwd is not None:
+            monkeypatch.chdir(cwd)
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([*map(str, arguments)])
+        return subprocess.CompletedProcess(arguments, ended.value.code or 0, *capfd.readouterr())
+
+    return run_here
 
 
 @pytest.fixture(scope="session")

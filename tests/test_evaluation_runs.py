@@ -141,14 +141,15 @@ def test_published_weights_on_sport(reference, predictor):
     assert 0.18 < scores.mean[0] < 0.36
 
 
-def test_command_line(reference, tmp_path, monkeypatch):
+def test_command_line(reference, tmp_path, monkeypatch, run_here):
     monkeypatch.setenv("KERAS_EHRNET_HOME", str(reference / "weights"))
-    command = [sys.executable, "-m", "keras_ehrnet", "evaluate", "mpii", str(reference / "data/mpii/images")]
+    command = ["evaluate", "mpii", str(reference / "data/mpii/images")]
     command += [str(reference / "data/mpii/mpii_valid.json"), "-o", str(tmp_path)]
-    missing = subprocess.run(command, capture_output=True, text=True)
+    missing = run_here(*command)
     assert missing.returncode == 2
     assert "Traceback" not in missing.stderr
-    result = subprocess.run([*command, "--skip-missing"], capture_output=True, text=True)
+    program = [sys.executable, "-m", "keras_ehrnet"]
+    result = subprocess.run([*program, *command, "--skip-missing"], capture_output=True, text=True)
     assert result.returncode == 0
     assert "PCKh@0.5" in result.stdout
     assert json.loads((tmp_path / "scores.json").read_text())["persons"] >= 5

@@ -13,7 +13,7 @@ import pytest
 import tiny
 
 import keras_ehrnet as ke
-from keras_ehrnet import cli, metadata
+from keras_ehrnet import metadata
 from keras_ehrnet.skeletons import Skeleton
 from keras_ehrnet.support.messages import MissingPackageError
 
@@ -69,27 +69,16 @@ def write_dogs(folder: Path, count: int, **category: object) -> Path:
     return path
 
 
-def run(*arguments: object, cwd: Path, code: int = 0) -> str:
+def run(*arguments: object, cwd: Path) -> str:
     command = [sys.executable, "-m", "keras_ehrnet", *map(str, arguments)]
-    result = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600)
+    return told_by(subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600))
+
+
+def told_by(result: subprocess.CompletedProcess, code: int = 0) -> str:
+    """What a command said, which must have ended so."""
     assert result.returncode == code, result.stdout + result.stderr
     assert "Traceback" not in result.stderr
     return result.stdout + result.stderr
-
-
-@pytest.fixture
-def run_here(monkeypatch, capfd):
-    """The same without a process of its own, which takes seconds to import Keras."""
-
-    def run_here(*arguments: object, cwd: Path, code: int = 0) -> str:
-        monkeypatch.chdir(cwd)
-        with pytest.raises(SystemExit) as ended:
-            cli.main([*map(str, arguments)])
-        told = "".join(capfd.readouterr())
-        assert ended.value.code == code and "Traceback" not in told, told
-        return told
-
-    return run_here
 
 
 @pytest.fixture(scope="module")
@@ -124,10 +113,10 @@ def test_names_pairs_and_limbs_are_the_users_everywhere(trained, run_here):
     expected = Skeleton("dog", JOINTS, LIMBS)
     assert metadata.read(model).skeleton == expected and expected.flip_permutation == (0, 2, 1, 4, 3)
 
-    scored = run_here("evaluate", "coco", "images", "dogs.json", "--no-boxes", "-m", model, cwd=folder)
+    scored = told_by(run_here("evaluate", "coco", "images", "dogs.json", "--no-boxes", "-m", model, cwd=folder))
     assert "OKS with a constant of 0.08 for every joint" in scored
 
-    run_here("export", model, "-o", "dog.tflite", "-p", "int8", "-d", "poses", "-c", "images", cwd=folder)
+    told_by(run_here("export", model, "-o", "dog.tflite", "-p", "int8", "-d", "poses", "-c", "images", cwd=folder))
     about = metadata.read(folder / "dog.tflite")
     assert about.skeleton == expected and about.precision == "int8"
     assert json.loads(about.to_json())["skeleton"]["flip_permutation"] == [0, 2, 1, 4, 3]
@@ -147,7 +136,7 @@ def test_names_pairs_and_limbs_are_the_users_everywhere(trained, run_here):
 def test_a_side_without_the_other_is_refused_before_the_first_step(tmp_path, run_here):
     write_dogs(tmp_path, 4, keypoints=["nose", "left_ear", "ear", "left_paw", "right_paw"])
     arguments = ("data.annotations=dogs.json", "data.images=images", "name=dog")
-    told = run_here("train", "h-4", *arguments, cwd=tmp_path, code=2)
+    told = told_by(run_here("train", "h-4", *arguments, cwd=tmp_path), code=2)
     assert "'left_ear'" in told and "no counterpart on the right" in told
     assert not (tmp_path / "runs/dog/log.csv").exists()
 

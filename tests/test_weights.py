@@ -387,16 +387,15 @@ def test_no_network_says_what_to_do(tmp_path):
         download.fetch(item, tmp_path)
 
 
-def test_command_line_convert(reference, tmp_path):
-    command = [sys.executable, "-m", "keras_ehrnet", "convert", str(reference / "weights/EfficientPoseRT.h5")]
-    wrong = subprocess.run(
-        [*command, str(tmp_path / "rt.weights.h5"), "-m", "efficientpose-i"], capture_output=True, text=True
-    )
+def test_command_line_convert(reference, tmp_path, run_here):
+    command = ["convert", str(reference / "weights/EfficientPoseRT.h5")]
+    wrong = run_here(*command, tmp_path / "rt.weights.h5", "-m", "efficientpose-i")
     assert wrong.returncode == 2
     assert wrong.stderr.startswith("Error: ")
     assert wrong.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
-    right = subprocess.run([*command, str(tmp_path / "rt.weights.h5"), "-m", "efficientpose-rt"], check=False)
+    program = [sys.executable, "-m", "keras_ehrnet"]
+    right = subprocess.run([*program, *command, tmp_path / "rt.weights.h5", "-m", "efficientpose-rt"], check=False)
     assert right.returncode == 0
     ke.weights.load(ke.EfficientPose("RT"), tmp_path / "rt.weights.h5")
 
