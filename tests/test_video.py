@@ -164,7 +164,7 @@ def test_a_matroska_that_is_cut_short_is_told(packaged, tmp_path):
 FULL_DISK = """
 import resource, sys
 import keras_ehrnet as ke
-predictor = ke.PosePredictor.load()
+predictor = ke.PosePredictor.load("efficientpose-rt-coco")
 source, output, poses, limit = sys.argv[1:]
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit),) * 2)
 try:
