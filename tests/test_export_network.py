@@ -10,7 +10,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 import keras_ehrnet as ke
 from keras_ehrnet.export.litert import bias, equalize, quantize, ranges, rules
-from keras_ehrnet.export.litert.graph import Graph
+from keras_ehrnet.export.litert.graph import OUTPUT_AXIS, Graph, last_convolutions
 
 BUILDERS = {
     "EfficientHRNet, any size": lambda: ke.EfficientHRNet(-4),
@@ -157,6 +157,15 @@ def test_maps_and_size_at_every_precision(static_lite, precision, bytes_per_weig
     assert len(content) < bytes_per_weight * static_lite.count_params() + 200_000
 
 
+def what_the_last_convolutions_read(content):
+    """The number of their maps, of themselves, and of the weights in their kernels."""
+    read, names = Graph(content), last_convolutions(content)
+    found = [
+        inputs for kind, _, inputs, result in read.operations() if kind in OUTPUT_AXIS and read.name(result) in names
+    ]
+    return len({inputs[0] for inputs in found}), len(found), sum(read.constant(inputs[1]).size for inputs in found)
+
+
 def test_int8_is_integers_inside_and_float32_outside(static_lite, capfd):
     done = []
     images = [noise(seed=seed) for seed in range(3)]
@@ -165,7 +174,8 @@ def test_int8_is_integers_inside_and_float32_outside(static_lite, capfd):
     assert "".join(capfd.readouterr()) == ""
     counts = quantize.operations(content)
     assert set(counts) <= ACCEPTED
-    assert (counts["DEQUANTIZE"], counts["CAST"]) == (len(static_lite.outputs), 0)
+    maps, _, _ = what_the_last_convolutions_read(quantize.convert(static_lite))
+    assert (counts["DEQUANTIZE"], counts["CAST"]) == (maps, 0)
     actual, expected = (maps["heatmaps"] for maps in (run(content, images[0]), maps_of(static_lite, images[0])))
     assert actual.dtype == np.float32
     assert np.corrcoef(actual.ravel(), expected.ravel())[0, 1] > 0.95
@@ -198,7 +208,30 @@ def test_an_uneven_beginning_stays_in_float(efficienthrnet, monkeypatch):
     assert first in beginning
     assert last not in beginning
     kernels = kernel_types(quantize.convert(static, "int8", calibration=images))
-    assert (kernels[0], kernels[-1]) == (FLOAT32, INT8)
+    assert (kernels[0], kernels[-1]) == (FLOAT32, FLOAT32)
+    assert INT8 in kernels
+
+
+def test_last_convolutions_stay_in_float():
+    """And what enlarges their maps: no top of a heatmap is flat, or cut off."""
+    static = rules.static_model(ke.EfficientPose("RT", input_shape=(64, 64, 3)))
+    content = quantize.convert(static, "int8", calibration=[noise((64, 64), seed=seed) for seed in range(3)])
+    read = Graph(content)
+    results = {result: kind for kind, _, _, result in read.operations()}
+    enlarged = [result for result, kind in results.items() if kind == "RESIZE_BILINEAR"]
+    assert len(enlarged) == 3 and {results[int(index)] for index in read.main.outputs} == {"CONV_2D", "STRIDED_SLICE"}
+    assert {read.tensors[index].type for index in enlarged} == {FLOAT32}
+    # Steps of a tensor of 8 bits are all alike.
+    assert len(np.unique(run(content, noise((64, 64)))["heatmaps"])) > 256
+
+
+def test_last_convolutions_are_those_of_the_outputs(efficienthrnet):
+    content = efficienthrnet[1]
+    read = Graph(content)
+    names = last_convolutions(content)
+    assert {read.name(int(index)) for index in read.main.outputs} <= names
+    convolutions = [read.name(result) for kind, _, _, result in read.operations() if kind in OUTPUT_AXIS]
+    assert 1 <= len(names.intersection(convolutions)) <= len(read.main.outputs)
 
 
 def test_published_weights_at_int8_keep_a_short_beginning_in_float(reference):
@@ -209,8 +242,9 @@ def test_published_weights_at_int8_keep_a_short_beginning_in_float(reference):
     content = quantize.convert(static, "int8", calibration=images)
     kernels = kernel_types(content)
     assert kernels[0] == FLOAT32
-    assert kernels.count(FLOAT32) < len(kernels) / 3
-    assert len(content) < 4 * static.count_params() / 2
+    _, last, weights = what_the_last_convolutions_read(quantize.convert(static))
+    assert kernels.count(FLOAT32) - last < len(kernels) / 3
+    assert len(content) < 4 * static.count_params() / 2 + 3 * weights
     actual, expected = (maps["heatmaps"] for maps in (run(content, images[0]), maps_of(static, images[0])))
     assert np.corrcoef(actual.ravel(), expected.ravel())[0, 1] > 0.97
 

@@ -232,6 +232,12 @@ def test_people_in_int8_are_the_same_everywhere(runtime, distances):
 
 
 def test_people_in_int8(distances):
-    """A pixel of the input is about 3 of these photographs, and 8 bits move some joints by more than one."""
+    """8 bits move some joints by a pixel of the input, which is 2.9 of these photographs, along either axis or both.
+
+    One whose heatmap is about as high elsewhere may be there.
+    """
     apart, scores = distances("LiteRT", f"{ONE}, poses, int8")
-    assert np.median(apart[scores >= SEEN]) <= 3
+    seen = apart[scores >= SEEN]
+    assert np.median(seen) <= 1
+    assert np.mean(seen <= 3) >= 0.9
+    assert np.mean(seen <= 3 * np.sqrt(2)) >= 0.95

@@ -71,7 +71,8 @@ def onnx(
         batch: int, or None for any number of images.
         any_size: bool. Whether images may have any height and width that the family's strides divide; `input_size` is
             then what predictors go by. For maps (`decode="none"`) of a model that takes any size, as EfficientHRNet
-            does where it is built without `input_shape`.
+            does where it is built without `input_shape`: decoders inside a file reckon with the sides of its maps as
+            constants, since they are those of the TensorFlow Lite files, whose tensors have fixed shapes.
         input_dtype: str. `"uint8"`, or `"float32"` for runtimes that take no bytes (TensorRT before 8.5).
         opset: int. Version of ONNX's operators, 13 to 21.
         license: str, or None. SPDX identifier of the weights' license; None: the registered one of published weights.

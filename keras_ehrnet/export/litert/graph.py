@@ -63,3 +63,28 @@ class Graph:
 
     def assign(self, index: int, values: np.ndarray) -> None:
         self.model.buffers[self.tensors[index].buffer].data = np.frombuffer(values.astype("<f4").tobytes(), np.uint8)
+
+
+def last_convolutions(content: bytes) -> set[str]:
+    """Whatever a network's outputs come from, back to the convolutions before them.
+
+    Heatmaps are asked where they are highest. In 256 steps their tops would be flat, all the more where the highest are
+    cut off to make the steps finer, and enlarging would round once more at every stage.
+
+    Args:
+        content: bytes of a `.tflite` file in float32.
+
+    Returns:
+        set of the names of these operations' results, those of the convolutions included.
+    """
+    graph = Graph(content)
+    sources = {result: (kind, inputs) for kind, _, inputs, result in graph.operations()}
+    found: set[int] = set()
+    waiting = [int(index) for index in graph.main.outputs]
+    while waiting:
+        index = waiting.pop()
+        if index in sources and index not in found:
+            found.add(index)
+            kind, inputs = sources[index]
+            waiting += [] if kind in OUTPUT_AXIS else inputs
+    return {graph.name(index) for index in found}

@@ -13,7 +13,8 @@ from keras_ehrnet.export.litert import flatbuffer
 SAMPLE_SIZE = 1 << 17
 """Values kept of every tensor. Extremes are of all values."""
 
-_SHARES = np.array([1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.15, 0.1, 0.05])
+# Rare large values are what peaks of heatmaps are made of: where more was cut off, joints were a fifth fainter.
+_SHARES = np.array([1, 0.9, 0.8])
 _STEPS = 255
 
 Range = tuple[float, float]
@@ -99,8 +100,8 @@ def _together(parts: Iterable[Values]) -> Values:
 def best(values: Values) -> Range:
     """The range around 0 whose 256 steps change least what is read.
 
-    Rare large values are cut off where finer steps for all others gain more. Of what swish reads, all that is far below
-    0 gives almost 0: cutting it off costs nothing.
+    Rare large values are cut off where finer steps for all others gain more, by a fifth at most. Of what swish reads,
+    all that is far below 0 gives almost 0: cutting it off costs nothing.
 
     Args:
         values: `Values` of a tensor.
@@ -116,8 +117,8 @@ def best(values: Values) -> Range:
         >>> best(Values(low, high, -low, sample))
         (-90.0, 10.0)
         >>> low, high = best(Values(low, high, -low, sample, is_read_by_swish=True))
-        >>> -20 < low < -4, high
-        (True, 10.0)
+        >>> round(low), high
+        (-72, 10.0)
     """
     low, high = float(values.low.min()), float(values.high.max())
     if low == high:
