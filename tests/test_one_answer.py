@@ -225,19 +225,29 @@ def test_people_in_float32(runtime, name, distances):
     assert distances(runtime, f"{name}, poses, float32")[0].max() <= 1
 
 
-@pytest.mark.parametrize("runtime", marked("LiteRT.js", "LiteRT on the JVM"))
-def test_people_in_int8_are_the_same_everywhere(runtime, distances):
-    apart, scores = distances(runtime, f"{ONE}, poses, int8", "LiteRT")
-    assert apart[scores >= SEEN].max() <= 3
-
-
-def test_people_in_int8(distances):
-    """8 bits move some joints by a pixel of the input, which is 2.9 of these photographs, along either axis or both.
+def few_have_moved(apart: np.ndarray) -> None:
+    """By a pixel of the input, 2.9 of these photographs, along either axis or both: 19 joints of 20 by no more.
 
     One whose heatmap is about as high elsewhere may be there.
     """
+    assert np.median(apart) <= 1
+    assert np.mean(apart <= 3 * np.sqrt(2)) >= 0.95
+
+
+@pytest.mark.programs
+def test_people_in_int8_on_the_jvm_are_those_of_litert(distances):
+    apart, scores = distances("LiteRT on the JVM", f"{ONE}, poses, int8", "LiteRT")
+    assert apart[scores >= SEEN].max() <= 1
+
+
+@pytest.mark.programs
+def test_people_in_int8_in_the_browser(distances):
+    """Its kernels for bytes round otherwise."""
+    apart, scores = distances("LiteRT.js", f"{ONE}, poses, int8", "LiteRT")
+    few_have_moved(apart[scores >= SEEN])
+
+
+def test_people_in_int8(distances):
     apart, scores = distances("LiteRT", f"{ONE}, poses, int8")
-    seen = apart[scores >= SEEN]
-    assert np.median(seen) <= 1
-    assert np.mean(seen <= 3) >= 0.9
-    assert np.mean(seen <= 3 * np.sqrt(2)) >= 0.95
+    few_have_moved(apart[scores >= SEEN])
+    assert np.mean(apart[scores >= SEEN] <= 3) >= 0.9
