@@ -234,6 +234,21 @@ def test_last_convolutions_are_those_of_the_outputs(efficienthrnet):
     assert 1 <= len(names.intersection(convolutions)) <= len(read.main.outputs)
 
 
+def test_of_cuts_that_were_tried_the_one_nearest_to_float_is_taken(monkeypatch):
+    static = rules.static_model(ke.EfficientPose("RT", input_shape=(64, 64, 3)))
+    images = [noise((64, 64), seed=seed) for seed in range(3)]
+    expected = maps_of(static, images[0])["heatmaps"]
+    tried = {}
+    for cuts in [(0.8,), (0.05,), (0.8, 0.05), (0.05, 0.8)]:
+        monkeypatch.setattr(ranges, "LEAST_KEPT", cuts)
+        content = quantize.convert(static, "int8", calibration=images[:1])
+        # Peaks count most.
+        apart = np.abs(expected) * np.square(run(content, images[0])["heatmaps"] - expected)
+        tried[cuts] = float(apart.mean())
+    assert tried[(0.8,)] != tried[(0.05,)]
+    assert tried[(0.8, 0.05)] == tried[(0.05, 0.8)] == min(tried.values())
+
+
 def test_published_weights_at_int8_keep_a_short_beginning_in_float(reference):
     model = ke.EfficientPose("RT", weights=str(reference / "weights/EfficientPoseRT.h5"))
     static = rules.static_model(model)

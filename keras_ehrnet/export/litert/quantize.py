@@ -34,6 +34,9 @@ class Precision:
     needs_calibration: bool
 
 
+COMPARED_IMAGES = 16
+"""Of calibration images, on which files that were quantized otherwise are compared."""
+
 PRECISIONS: dict[str, Precision] = {
     "float32": Precision("as trained: the reference", False),
     "float16": Precision("half the size; computes in float32 on CPUs, in float16 on GPUs", False),
@@ -152,15 +155,52 @@ def _calibrated(
     even, measured = equalize.equalized(content, measured)
     pixels = tf.as_dtype(input_dtype)
     if precision == "int8":
-        kept = ranges.chosen(even, measured)
         in_float = equalize.uneven_beginning(even, measured) | last_convolutions(even)
-        prepared = ranges.write(bias.corrected(even, measured, kept, in_float), kept)
-        return bytes(converters.mlir_quantize(prepared, input_data_type=pixels, denylisted_nodes=in_float or None))
+
+        def in_bytes(least_kept: float) -> bytes:
+            kept = ranges.chosen(even, measured, least_kept)
+            prepared = ranges.write(bias.corrected(even, measured, kept, in_float), kept)
+            return bytes(converters.mlir_quantize(prepared, input_data_type=pixels, denylisted_nodes=in_float or None))
+
+        return _nearest(content, [in_bytes(least_kept) for least_kept in ranges.LEAST_KEPT], images)
     feed = ([image.astype(pixels.as_numpy_dtype)] for image in images)
     # What has no 16-bit form, such as reading uint8, stays in float.
     kinds = {"allow_float": True, "activations_type": tf.int16, "bias_type": tf.int64}
     prepared = bias.corrected(even, measured)
     return bytes(Calibrator(prepared).calibrate_and_quantize(lambda: feed, pixels, tf.float32, **kinds))
+
+
+def _nearest(content: bytes, quantized: Sequence[bytes], images: Sequence[np.ndarray]) -> bytes:
+    """Of quantized files the one whose outputs are nearest to those of the float one, on some of the images.
+
+    Squares count by how large a value is: what is read of a heatmap is its peaks, and most of it is far from them.
+    """
+    some = images[:: -(-len(images) // COMPARED_IMAGES)]
+    expected = _outputs(content, some)
+
+    def distance(candidate: bytes) -> float:
+        total = 0.0
+        for values, there in zip(_outputs(candidate, some), expected, strict=True):
+            size = np.abs(there)
+            total += float((size * np.square(values - there)).mean() / max((size**3).mean(), 1e-12))
+        return total
+
+    return min(quantized, key=distance)
+
+
+def _outputs(content: bytes, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Every output of a file, of all images."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_content=content, num_threads=2)
+    interpreter.allocate_tensors()
+    (taken,), given = interpreter.get_input_details(), interpreter.get_output_details()
+    seen = []
+    for image in images:
+        interpreter.set_tensor(taken["index"], image.astype(taken["dtype"]))
+        interpreter.invoke()
+        seen.append([interpreter.get_tensor(each["index"]) for each in sorted(given, key=lambda each: each["name"])])
+    return [np.stack(values) for values in zip(*seen, strict=True)]
 
 
 def _checked(images: Iterable[np.ndarray], shape: tuple[int, ...]) -> list[np.ndarray]:
