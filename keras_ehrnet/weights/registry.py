@@ -135,6 +135,22 @@ PACKAGED: tuple[PackagedEntry, ...] = (
         input_size=(224, 224),
     ),
     PackagedEntry(
+        name="efficientpose-i-coco",
+        model="efficientpose-i",
+        url="efficientpose-i-coco.weights.h5",
+        sha256="59c99164d796e544015bdb962a998b260bec7414ebf394e69df11d139d7f6ded",
+        size=2326752,
+        license="Apache-2.0",
+        skeleton="coco_17",
+        paper="arXiv 2004.12186",
+        score="AP 0.436 on 470 crops of COCO val2017 by the annotated boxes",
+        recipe="training/own_weights/efficientpose-i-coco.yaml",
+        data="COCO val2017 (images: Flickr, CC; labels: CC BY 4.0), LSP-extended and Stanford-40 (for research)",
+        exported="efficientpose-i-coco.tflite",
+        min_score=0.25,
+        input_size=(256, 256),
+    ),
+    PackagedEntry(
         name="efficientpose-rt-people",
         model="efficientpose-rt",
         url="efficientpose-rt-people.weights.h5",
@@ -143,7 +159,7 @@ PACKAGED: tuple[PackagedEntry, ...] = (
         license="Apache-2.0",
         skeleton="coco_17",
         paper="arXiv 2004.12186",
-        score="AP 0.219 on 180 images of COCO val2017; AP 0.302 refined by efficientpose-rt-coco",
+        score="AP 0.219 on 180 images of COCO val2017; AP 0.343 refined by efficientpose-i-coco",
         recipe="training/own_weights/efficientpose-rt-people.yaml",
         data="COCO val2017 (images: Flickr, CC; labels: CC BY 4.0) and Stanford-40 (for research)",
         exported="efficientpose-rt-people.tflite",
@@ -156,7 +172,7 @@ PACKAGED: tuple[PackagedEntry, ...] = (
 DEFAULT = "efficientpose-rt-people"
 """The weights that find people where none are named, and"""
 
-DEFAULT_REFINE = "efficientpose-rt-coco"
+DEFAULT_REFINE = "efficientpose-i-coco"
 """those that then place everyone anew."""
 
 

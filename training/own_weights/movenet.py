@@ -25,6 +25,7 @@ from keras_ehrnet.geometry import letterbox_geometry
 from keras_ehrnet.runtime.engine import usual_threads
 from keras_ehrnet.skeletons import COCO_17
 from keras_ehrnet.support.terminal import progress_bar
+from keras_ehrnet.weights import registry
 
 JOINTS = COCO_17.num_joints
 
@@ -87,8 +88,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("movenet", type=Path, nargs="+", help="MoveNet MultiPose as .tflite")
     parser.add_argument("--people", nargs=2, type=Path, metavar=("IMAGES", "ANNOTATIONS"), required=True)
-    parser.add_argument("--model", default="efficientpose-rt-people")
-    parser.add_argument("--refine", default="efficientpose-rt-coco")
+    parser.add_argument("--model", default=registry.DEFAULT)
+    parser.add_argument("--refine", default=registry.DEFAULT_REFINE)
     parser.add_argument("--limit", type=int, help="only so many images")
     options = parser.parse_args()
     people: dict[str, Callable[[np.ndarray], Poses]] = {path.stem: MoveNet(path) for path in options.movenet}
