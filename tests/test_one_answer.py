@@ -99,7 +99,9 @@ def cases(photos, folder, reference) -> dict[str, Case]:
         options = {"decode": kind, "skeleton": network.skeleton, "input_size": network.input_size}
         options |= {"multi_person": True} if settings.multi_person else {}
         path = folder / f"{name}-{kind}-{precision}"
-        photographs = {"calibration": reference / "data/coco_samples/images"} if precision == "int8" else {}
+        photographs = {}
+        if precision == "int8":
+            photographs = {"calibration": reference / "data/coco_pose/train", "calibration_images": 60}
         tflite = ke.export.tflite(network.model, path.with_suffix(".tflite"), precision, **options, **photographs)
         onnx = None if photographs else ke.export.onnx(network.model, path.with_suffix(".onnx"), **options)
         inside = Settings(min_score=settings.min_score, max_people=20)
@@ -225,29 +227,24 @@ def test_people_in_float32(runtime, name, distances):
     assert distances(runtime, f"{name}, poses, float32")[0].max() <= 1
 
 
-def few_have_moved(apart: np.ndarray) -> None:
-    """By a pixel of the input, 2.9 of these photographs, along either axis or both: 19 joints of 20 by no more.
-
-    One whose heatmap is about as high elsewhere may be there.
-    """
-    assert np.median(apart) <= 1
-    assert np.mean(apart <= 3 * np.sqrt(2)) >= 0.95
-
-
 @pytest.mark.programs
 def test_people_in_int8_on_the_jvm_are_those_of_litert(distances):
     apart, scores = distances("LiteRT on the JVM", f"{ONE}, poses, int8", "LiteRT")
     assert apart[scores >= SEEN].max() <= 1
 
 
+# Processors round floats otherwise, and with them the ranges of the 8 bits: where two places are about as high, one
+# joint of twenty may be at the other.
 @pytest.mark.programs
 def test_people_in_int8_in_the_browser(distances):
-    """Its kernels for bytes round otherwise."""
     apart, scores = distances("LiteRT.js", f"{ONE}, poses, int8", "LiteRT")
-    few_have_moved(apart[scores >= SEEN])
+    assert np.mean(apart[scores >= SEEN] <= 3) >= 0.95
 
 
 def test_people_in_int8(distances):
+    """8 bits move some joints by a pixel of the input, which is 2.9 of these photographs, along either axis or both."""
     apart, scores = distances("LiteRT", f"{ONE}, poses, int8")
-    few_have_moved(apart[scores >= SEEN])
-    assert np.mean(apart[scores >= SEEN] <= 3) >= 0.9
+    seen = apart[scores >= SEEN]
+    assert np.median(seen) <= 1
+    assert np.mean(seen <= 3) >= 0.9
+    assert np.mean(seen <= 3 * np.sqrt(2)) >= 0.95
