@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 ModelOption = Annotated[str, typer.Option("--model", "-m", help="Model by name, or a .keras, .tflite or .onnx file.")]
+ModelOrOwnOption = Annotated[
+    str | None,
+    typer.Option("--model", "-m", help="Model by name, or a .keras, .tflite or .onnx file; default: own weights."),
+]
 WeightsOption = Annotated[
     str | None, typer.Option("--weights", "-w", help="Registered name or file; default: the published weights.")
 ]

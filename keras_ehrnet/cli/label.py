@@ -8,7 +8,14 @@ from typing import Annotated
 
 import typer
 
-from keras_ehrnet.cli.common import MultiPersonOption, RefineOption, WeightsOption, load_keras_for, make_console
+from keras_ehrnet.cli.common import (
+    ModelOrOwnOption,
+    MultiPersonOption,
+    RefineOption,
+    WeightsOption,
+    load_keras_for,
+    make_console,
+)
 from keras_ehrnet.support.terminal import FAILED, complain, progress_bar
 from keras_ehrnet.weights import registry
 
@@ -16,10 +23,7 @@ from keras_ehrnet.weights import registry
 def label(
     folder: Annotated[Path, typer.Argument(help="Folder of pictures, with those inside of it.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="COCO keypoint JSON to write.")],
-    model: Annotated[
-        str | None,
-        typer.Option("--model", "-m", help="Model by name, or a .keras, .tflite or .onnx file; default: own weights."),
-    ] = None,
+    model: ModelOrOwnOption = None,
     weights: WeightsOption = None,
     refine: RefineOption = None,
     multi_person: MultiPersonOption = False,

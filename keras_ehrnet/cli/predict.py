@@ -14,6 +14,7 @@ import typer
 
 from keras_ehrnet.cli.common import (
     FlipOption,
+    ModelOrOwnOption,
     MultiPersonOption,
     ProtocolOption,
     RefineOption,
@@ -49,10 +50,7 @@ def predict(
             help="Image, video, folder or pattern of them, number of a camera, address of a stream, pipeline."
         ),
     ],
-    model: Annotated[
-        str | None,
-        typer.Option("--model", "-m", help="Model by name, or a .keras, .tflite or .onnx file; default: own weights."),
-    ] = None,
+    model: ModelOrOwnOption = None,
     weights: WeightsOption = None,
     refine: RefineOption = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path("results"),

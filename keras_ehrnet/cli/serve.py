@@ -6,15 +6,12 @@ from typing import Annotated
 
 import typer
 
-from keras_ehrnet.cli.common import RefineOption, WeightsOption, load_keras_for
+from keras_ehrnet.cli.common import ModelOrOwnOption, RefineOption, WeightsOption, load_keras_for
 from keras_ehrnet.weights import registry
 
 
 def serve(
-    model: Annotated[
-        str | None,
-        typer.Option("--model", "-m", help="Model by name, or a .keras, .tflite or .onnx file; default: own weights."),
-    ] = None,
+    model: ModelOrOwnOption = None,
     weights: WeightsOption = None,
     refine: RefineOption = None,
     host: Annotated[str, typer.Option("--host", help="Address to listen at; 0.0.0.0: all.")] = "127.0.0.1",
