@@ -13,6 +13,7 @@ import numpy as np
 
 from keras_ehrnet.export.litert import bias, equalize, flatbuffer, ranges
 from keras_ehrnet.export.litert.graph import kinds, last_convolutions
+from keras_ehrnet.runtime import Interpreter
 from keras_ehrnet.support.messages import suggestion
 from keras_ehrnet.support.terminal import silenced
 
@@ -179,28 +180,23 @@ def _nearest(content: bytes, quantized: Sequence[bytes], images: Sequence[np.nda
     expected = _outputs(content, some)
 
     def distance(candidate: bytes) -> float:
-        total = 0.0
-        for values, there in zip(_outputs(candidate, some), expected, strict=True):
-            size = np.abs(there)
-            total += float((size * np.square(values - there)).mean() / max((size**3).mean(), 1e-12))
-        return total
+        found = _outputs(candidate, some)
+        return sum(_apart(found[name], values) for name, values in expected.items())
 
     return min(quantized, key=distance)
 
 
-def _outputs(content: bytes, images: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Every output of a file, of all images."""
-    from ai_edge_litert.interpreter import Interpreter
+def _apart(values: np.ndarray, expected: np.ndarray) -> float:
+    size = np.abs(expected)
+    return float((size * np.square(values - expected)).mean() / max((size**3).mean(), 1e-12))
 
-    interpreter = Interpreter(model_content=content, num_threads=2)
-    interpreter.allocate_tensors()
-    (taken,), given = interpreter.get_input_details(), interpreter.get_output_details()
-    seen = []
-    for image in images:
-        interpreter.set_tensor(taken["index"], image.astype(taken["dtype"]))
-        interpreter.invoke()
-        seen.append([interpreter.get_tensor(each["index"]) for each in sorted(given, key=lambda each: each["name"])])
-    return [np.stack(values) for values in zip(*seen, strict=True)]
+
+def _outputs(content: bytes, images: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """Outputs of a file by name, of all images."""
+    network = Interpreter(content, verify=False)
+    (taken,) = network.inputs.values()
+    seen = [network(**{taken.name: image.astype(taken.dtype)}) for image in images]
+    return {name: np.stack([maps[name] for maps in seen]) for name in network.outputs}
 
 
 def _checked(images: Iterable[np.ndarray], shape: tuple[int, ...]) -> list[np.ndarray]:
