@@ -41,8 +41,7 @@ def label(
     if not folder.is_dir():
         raise ValueError(f"Labels are relative to a folder of pictures. Received: {folder}")
     paths = list_images(folder, recursive=True)
-    if model is None:
-        model, refine = registry.DEFAULT, refine or registry.DEFAULT_REFINE
+    model, refine = registry.or_own(model, refine)
     load_keras_for(model, weights, refine)
     predictor = prediction.PosePredictor.load(
         model, weights=weights, refine=refine, multi_person=multi_person, min_score=faint

@@ -102,8 +102,7 @@ def predict(
     for mark in ("", _HEATMAPS) if show_heatmaps else ("",):
         _refuse_overwriting(paths, output, mark)
     make_folder(output)
-    if model is None:
-        model, refine = registry.DEFAULT, refine or registry.DEFAULT_REFINE
+    model, refine = registry.or_own(model, refine)
     load_keras_for(model, weights, refine, size)
     network = runtime.load(model, weights=weights, input_size=size)
     # Any family's video can be filtered over time; only EfficientPose's maps are blurred as well.

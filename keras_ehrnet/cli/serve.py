@@ -37,8 +37,7 @@ def serve(
         ) from error
     from keras_ehrnet import prediction
 
-    if model is None:
-        model, refine = registry.DEFAULT, refine or registry.DEFAULT_REFINE
+    model, refine = registry.or_own(model, refine)
     load_keras_for(model, weights, refine)
     predictor = prediction.PosePredictor.load(model, weights=weights, refine=refine, min_score=min_score)
     app = make_app(

@@ -139,8 +139,7 @@ class PosePredictor:
         Raises:
             ValueError: if there is no such model, file or weights.
         """
-        if source is None:
-            source, refine = registry.DEFAULT, refine or registry.DEFAULT_REFINE
+        source, refine = registry.or_own(source, refine)
         network = runtime.load(source, weights=weights, skeleton=skeleton, input_size=input_size)
         second = None if refine is None else network if refine == source else runtime.load(refine)
         return cls(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import TypeVar
 
 from keras_ehrnet.support.messages import suggestion
 
@@ -116,53 +117,59 @@ def _efficientpose(variant: str, sha256: str | None, size: int | None, score: st
     )
 
 
-# An entry for every set of weights in `packaged/`, with its checksum, and its score on which images.
-PACKAGED: tuple[PackagedEntry, ...] = (
-    PackagedEntry(
-        name="efficientpose-rt-coco",
-        model="efficientpose-rt",
-        url="efficientpose-rt-coco.weights.h5",
-        sha256="9a8194f1fc538d948917779d3f894df79703056e9582c6143395f7d231a0a68e",
-        size=1568752,
+def _own(
+    name: str, model: str, sha256: str, size: int, score: str, data: str, min_score: float, input_size: tuple[int, int]
+) -> PackagedEntry:
+    """Weights trained by a recipe of this project's: files and recipe bear their name."""
+    return PackagedEntry(
+        name=name,
+        model=model,
+        url=f"{name}.weights.h5",
+        sha256=sha256,
+        size=size,
         license="Apache-2.0",
         skeleton="coco_17",
         paper="arXiv 2004.12186",
+        score=score,
+        recipe=f"training/own_weights/{name}.yaml",
+        data=data,
+        exported=f"{name}.tflite",
+        min_score=min_score,
+        input_size=input_size,
+    )
+
+
+_COCO = "COCO val2017 (images: Flickr, CC; labels: CC BY 4.0)"
+
+# An entry for every set of weights in `packaged/`, with its checksum, and its score on which images.
+PACKAGED: tuple[PackagedEntry, ...] = (
+    _own(
+        name="efficientpose-rt-coco",
+        model="efficientpose-rt",
+        sha256="9a8194f1fc538d948917779d3f894df79703056e9582c6143395f7d231a0a68e",
+        size=1568752,
         score="AP 0.407 on 470 crops of COCO val2017 by the annotated boxes",
-        recipe="training/own_weights/efficientpose-rt-coco.yaml",
-        data="COCO val2017 (images: Flickr, CC; labels: CC BY 4.0), LSP-extended and Stanford-40 (for research)",
-        exported="efficientpose-rt-coco.tflite",
+        data=f"{_COCO}, LSP-extended and Stanford-40 (for research)",
         min_score=0.25,
         input_size=(224, 224),
     ),
-    PackagedEntry(
+    _own(
         name="efficientpose-i-coco",
         model="efficientpose-i",
-        url="efficientpose-i-coco.weights.h5",
         sha256="59c99164d796e544015bdb962a998b260bec7414ebf394e69df11d139d7f6ded",
         size=2326752,
-        license="Apache-2.0",
-        skeleton="coco_17",
-        paper="arXiv 2004.12186",
         score="AP 0.436 on 470 crops of COCO val2017 by the annotated boxes",
-        recipe="training/own_weights/efficientpose-i-coco.yaml",
-        data="COCO val2017 (images: Flickr, CC; labels: CC BY 4.0), LSP-extended and Stanford-40 (for research)",
-        exported="efficientpose-i-coco.tflite",
+        data=f"{_COCO}, LSP-extended and Stanford-40 (for research)",
         min_score=0.25,
         input_size=(256, 256),
     ),
-    PackagedEntry(
+    _own(
         name="efficientpose-rt-people",
         model="efficientpose-rt",
-        url="efficientpose-rt-people.weights.h5",
         sha256="0f613f96af0884df0a503b3f04a75f77aa5206ec378884c0424c61b1146a1a56",
         size=1568752,
-        license="Apache-2.0",
-        skeleton="coco_17",
-        paper="arXiv 2004.12186",
         score="AP 0.219 on 180 images of COCO val2017; AP 0.343 refined by efficientpose-i-coco",
-        recipe="training/own_weights/efficientpose-rt-people.yaml",
-        data="COCO val2017 (images: Flickr, CC; labels: CC BY 4.0) and Stanford-40 (for research)",
-        exported="efficientpose-rt-people.tflite",
+        data=f"{_COCO} and Stanford-40 (for research)",
         min_score=0.3,
         input_size=(384, 384),
     ),
@@ -174,6 +181,21 @@ DEFAULT = "efficientpose-rt-people"
 
 DEFAULT_REFINE = "efficientpose-i-coco"
 """those that then place everyone anew."""
+
+Source = TypeVar("Source")
+
+
+def or_own(source: Source | None, refine: Source | None) -> tuple[Source | str, Source | str | None]:
+    """A network and the one that refines what it finds: our own where none is named.
+
+    Example:
+        >>> from keras_ehrnet.weights import registry
+        >>> registry.or_own(None, None) == (registry.DEFAULT, registry.DEFAULT_REFINE)
+        True
+        >>> registry.or_own("h-2", None)
+        ('h-2', None)
+    """
+    return (source, refine) if source is not None else (DEFAULT, refine or DEFAULT_REFINE)
 
 
 def packaged() -> dict[str, PackagedEntry]:
