@@ -143,17 +143,29 @@ def test_engines_are_built_and_timed_by_trtexec(jetson, tmp_path, monkeypatch, c
     assert "2.35 ms" in capsys.readouterr().out
 
 
-def test_the_program_for_small_computers(measured, tmp_path):
-    model, picture = measured / "small-float32-poses.tflite", tmp_path / "people.png"
-    photo = tmp_path / "photo.png"
-    from keras_ehrnet.images import write_image
-
-    write_image(photo, benchmark.synthetic_people()[0])
-    command = [sys.executable, str(ROOT / "deploy/raspberry_pi/pose.py")]
-    done = subprocess.run([*command, str(model), str(photo), "--output", str(picture)], capture_output=True, text=True)
+def test_files_that_are_there_need_no_keras(measured, tmp_path):
+    """In a process from which Keras is hidden; beside no Keras model there is no accuracy to draw."""
+    files = [str(measured / f"small-{precision}-poses.tflite") for precision in ("float32", "float16")]
+    code = ["import sys", "for name in ('keras', 'tensorflow', 'jax', 'matplotlib'): sys.modules[name] = None"]
+    code += ["from keras_ehrnet.cli import main", f"main(['benchmark', *{files}, '--repeats', '2', '-o', 'out'])"]
+    done = subprocess.run([sys.executable, "-c", "\n".join(code)], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("Poses(")
-    assert picture.exists()
-    done = subprocess.run([*command, str(model), str(tmp_path / "none.png")], capture_output=True, text=True)
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith("Error: ")
+    with (tmp_path / f"out/benchmark-{benchmark.device()}.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["model"], row["precision"], row["decode"]) for row in rows] == [
+        (files[0], "float32", "poses"),
+        (files[1], "float16", "poses"),
+    ]
+    assert all(float(row["median_ms"]) > 0 and not row["lost"] for row in rows)
+    assert not list(tmp_path.glob("out/*.png"))
+
+
+def test_a_file_is_measured_beside_a_model(measured, model, tmp_path, reference):
+    data = reference / "data/lspet/val.json"
+    options = ["-p", "float32", "-d", "poses", "--repeats", "1", "--data", str(data), "--limit", "2", "-o", str(tmp_path)]
+    command_line_without_exit(["benchmark", str(measured / "small-float16-poses.tflite"), str(model), *options])
+    with (tmp_path / f"benchmark-{benchmark.device()}.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["precision"] for row in rows] == ["float16", "float32"]
+    assert all(0 <= float(row["score"]) <= 1 for row in rows)
+    assert list(tmp_path.glob("*.png"))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_ehrnet import metadata
 from keras_ehrnet.benchmark.measure import Measurement, measure_apart
 from keras_ehrnet.data._checks import load_json
 from keras_ehrnet.export.formats import FORMATS
@@ -34,6 +35,8 @@ MEASURED_FORMATS = tuple(name for name, entry in FORMATS.items() if entry.suffix
 
 ROUNDS = 3
 """How often each file is timed, in turn with the others."""
+
+_FORMAT_OF_SUFFIX = {FORMATS[name].suffix: name for name in MEASURED_FORMATS}
 
 
 @dataclass(frozen=True)
@@ -228,6 +231,42 @@ def export_all(
         )
         score = data.score(predictor) if data else None
         yield Exported(case, path, drift and drift.median, drift and drift.lost, score)
+
+
+def is_exported(model: str) -> bool:
+    """Whether this is a file to measure as it is, rather than a model to export.
+
+    Example:
+        >>> from keras_ehrnet.benchmark.runs import is_exported
+        >>> is_exported("rt.tflite"), is_exported("efficientpose-rt"), is_exported("rt.keras")
+        (True, False, False)
+    """
+    return Path(model).suffix.lower() in _FORMAT_OF_SUFFIX
+
+
+def of_files(paths: Sequence[str], data: Data | None = None) -> Iterator[Exported]:
+    """Files that are there already, which needs no Keras.
+
+    Args:
+        paths: sequence of str. Paths of `.tflite` and `.onnx` files.
+        data: `Data`, or None for no scores.
+
+    Yields:
+        `Exported` of each file; there is no Keras model to compare it with.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        MetadataError: if a file is damaged.
+        ValueError: if it cannot be run.
+    """
+    from keras_ehrnet.prediction import PosePredictor
+
+    for path in map(Path, paths):
+        predictor = PosePredictor.load(path, protocol="fast")
+        told = metadata.read(path)
+        precision, decode = (told.precision, told.decode) if told else ("-", "-")
+        case = Case(str(path), _FORMAT_OF_SUFFIX[path.suffix.lower()], precision, decode)
+        yield Exported(case, path, None, None, data.score(predictor) if data else None)
 
 
 def measure_all(

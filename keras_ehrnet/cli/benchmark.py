@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def benchmark(
-    models: Annotated[list[str], typer.Argument(help="Models by name, or .keras files.")],
+    models: Annotated[list[str], typer.Argument(help="Models by name, or files: .keras, .tflite, .onnx.")],
     formats: Annotated[str, typer.Option("--formats", "-f", help="tflite, onnx.")] = "tflite",
     precisions: Annotated[
         str, typer.Option("--precisions", "-p", help=f"{', '.join(FORMATS['tflite'].precisions)}.")
@@ -42,21 +43,30 @@ def benchmark(
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="Default: the runtime's choice.")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for files and results.")] = Path("benchmark"),
 ) -> None:
-    """Export models in many ways and measure each: a table, a CSV file, a picture."""
+    """Export models in many ways and measure each, beside files that are there already: a table, a CSV file, a picture.
+
+    Files alone need neither Keras nor TensorFlow.
+    """
     if data is None and data_images is not None:
         raise ValueError(f"Images to score on need annotations, --data. Received: --data-images {data_images} alone")
     from keras_ehrnet import benchmark as benchmarks
     from keras_ehrnet.images import list_images, read_image
 
-    chosen = benchmarks.cases(models, *(_names(text) for text in (formats, precisions, decodes)))
+    files = [model for model in models if benchmarks.is_exported(model)]
+    named = [model for model in models if model not in files]
+    chosen = benchmarks.cases(named, *(_names(text) for text in (formats, precisions, decodes))) if named else []
     scored = benchmarks.Data(data, data_images, limit) if data else None
     figure = scored.figure if scored else ""
     make_folder(output)
-    load_keras()
+    if named:
+        load_keras()
     console = make_console(min_width=150)
     with progress_bar(console=console, transient=True) as progress:
-        entries = benchmarks.export_all(chosen, output, weights=weights, images=images, data=scored)
-        exported = list(progress.track(entries, total=len(chosen), description="files"))
+        entries = chain(
+            benchmarks.of_files(files, scored),
+            benchmarks.export_all(chosen, output, weights=weights, images=images, data=scored),
+        )
+        exported = list(progress.track(entries, total=len(files) + len(chosen), description="files"))
         task = progress.add_task("timing", total=benchmarks.ROUNDS * len(exported))
         image = read_image(list_images(images)[0]) if images else benchmarks.synthetic_people()[0]
         measured = benchmarks.measure_all(
@@ -74,10 +84,13 @@ def benchmark(
     stem = f"benchmark-{benchmarks.device()}"
     benchmarks.write_csv(results, output / f"{stem}.csv")
     write_file(output / f"{stem}-operations.json", json.dumps(operations, indent=2) + "\n")
-    picture = io.BytesIO()
-    benchmarks.plot(results, figure).savefig(picture, format="png", dpi=120)
-    write_file(output / f"{stem}.png", picture.getvalue())
-    console.print(f"Table, operations and picture: {output / stem}.csv, -operations.json, .png", soft_wrap=True)
+    written = f"Table, operations: {output / stem}.csv, -operations.json"
+    if named or scored:
+        picture = io.BytesIO()
+        benchmarks.plot(results, figure).savefig(picture, format="png", dpi=120)
+        write_file(output / f"{stem}.png", picture.getvalue())
+        written += "; time against accuracy: .png"
+    console.print(written, soft_wrap=True)
 
 
 def _names(text: str) -> list[str]:
