@@ -233,17 +233,6 @@ def export_all(
         yield Exported(case, path, drift and drift.median, drift and drift.lost, score)
 
 
-def is_exported(model: str) -> bool:
-    """Whether this is a file to measure as it is, rather than a model to export.
-
-    Example:
-        >>> from keras_ehrnet.benchmark.runs import is_exported
-        >>> is_exported("rt.tflite"), is_exported("efficientpose-rt"), is_exported("rt.keras")
-        (True, False, False)
-    """
-    return Path(model).suffix.lower() in _FORMAT_OF_SUFFIX
-
-
 def of_files(paths: Sequence[str], data: Data | None = None) -> Iterator[Exported]:
     """Files that are there already, which needs no Keras.
 

@@ -50,9 +50,10 @@ def benchmark(
     if data is None and data_images is not None:
         raise ValueError(f"Images to score on need annotations, --data. Received: --data-images {data_images} alone")
     from keras_ehrnet import benchmark as benchmarks
+    from keras_ehrnet import runtime
     from keras_ehrnet.images import list_images, read_image
 
-    files = [model for model in models if benchmarks.is_exported(model)]
+    files = [model for model in models if runtime.is_exported(model)]
     named = [model for model in models if model not in files]
     chosen = benchmarks.cases(named, *(_names(text) for text in (formats, precisions, decodes))) if named else []
     scored = benchmarks.Data(data, data_images, limit) if data else None

@@ -96,6 +96,28 @@ def coco_labels(
     return {"images": images, "annotations": annotations, "categories": [category]}
 
 
+def person_box(points: np.ndarray, image_size: tuple[int, int]) -> list[float]:
+    """COCO's box of a person of whom only joints are known.
+
+    Args:
+        points: float array of shape `(P, 2)`, P at least 1. x, y of the joints in pixels.
+        image_size: (width, height). The box stays inside.
+
+    Returns:
+        list of left, top, width and height in pixels, in tenths of a pixel.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras_ehrnet.prediction.labels import person_box
+        >>> person_box(np.array([[10.0, 50.0], [30.0, 150.0]]), (640, 160))
+        [6.0, 38.0, 28.0, 122.0]
+    """
+    low, high = points.min(axis=0).astype(float), points.max(axis=0).astype(float)
+    margin = LABEL_MARGIN * np.maximum(high - low, (high - low).max() / 3)
+    low, high = np.maximum(low - margin, 0), np.minimum(high + margin, image_size)
+    return [*low.round(1).tolist(), *(high - low).round(1).tolist()]
+
+
 def _annotation(person: Poses, trust: Trust) -> Mapping[str, Any] | None:
     """One person as an annotation; None for whoever is fainter than faint."""
     score, joints = float(person.scores[0]), person.keypoints[0]
@@ -105,14 +127,12 @@ def _annotation(person: Poses, trust: Trust) -> Mapping[str, Any] | None:
     points = joints[labelled if labelled.any() else joints[:, 2] > 0, :2]
     if not len(points) or person.image_size is None:
         return None
-    low, high = points.min(axis=0), points.max(axis=0)
-    margin = LABEL_MARGIN * np.maximum(high - low, (high - low).max() / 3)
-    low, high = np.maximum(low - margin, 0), np.minimum(high + margin, person.image_size)
+    box = person_box(points, person.image_size)
     flags = np.where(labelled, LABELLED, UNLABELLED)
     keypoints = np.column_stack([np.where(labelled[:, None], joints[:, :2], 0), flags])
     return {
-        "bbox": [*low.astype(float).round(1).tolist(), *(high - low).astype(float).round(1).tolist()],
-        "area": round(float(0.6 * np.prod(high - low)), 1),
+        "bbox": box,
+        "area": round(0.6 * box[2] * box[3], 1),
         "iscrowd": int(score < trust.sure or labelled.sum() < trust.min_joints),
         "keypoints": keypoints.astype(float).round(1).ravel().tolist(),
         "num_keypoints": int(labelled.sum()),

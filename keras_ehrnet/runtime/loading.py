@@ -93,16 +93,16 @@ def load_keras(
 
     model: keras.Model
     is_known = True
-    if not isinstance(source, keras.Model):
-        check_source(source, weights)
     if isinstance(source, keras.Model):
         model, about = source, _About()
-    elif _is_name(source):
-        model, about = _named(str(source), weights, skeleton, input_size)
-        weights = str(source) if weights is None else weights
     else:
-        model, about = read_keras(Path(source)), _about_file(Path(source)) or _About()
-        is_known = about.skeleton is not None
+        check_source(source, weights)
+        if _is_name(source):
+            model, about = _named(str(source), weights, skeleton, input_size)
+            weights = str(source) if weights is None else weights
+        else:
+            model, about = read_keras(Path(source)), _about_file(Path(source)) or _About()
+            is_known = about.skeleton is not None
     if weights is not None:
         weights_module.load(model, weights)
         known = _about_weights(weights)

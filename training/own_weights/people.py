@@ -18,27 +18,17 @@ from typing import Any
 
 import numpy as np
 
+from keras_ehrnet.prediction.labels import person_box
 from keras_ehrnet.skeletons import COCO_17, LSP_14
 from keras_ehrnet.support.files import write_file
 
 SURE_JOINT, SURE_PERSON, FAINTEST_PERSON = 0.3, 0.2, 0.05
 NEAR, AGREEING = 0.1, 0.8
 """A teacher's joint agrees with the label within this part of the person's extent; so many of them must."""
-JOINT_BOX_MARGIN = 0.12
-"""By how much of its size the box around joints grows on each side to hold the person."""
-
-
-def joints_to_box(joints: np.ndarray, size: tuple[int, int]) -> list[float]:
-    """COCO's box of a person of whom only joints are known."""
-    points = joints[joints[:, 2] > 0, :2]
-    low, high = points.min(axis=0), points.max(axis=0)
-    margin = JOINT_BOX_MARGIN * np.maximum(high - low, (high - low).max() / 3)
-    low, high = np.maximum(low - margin, 0), np.minimum(high + margin, size)
-    return [*low.round(1).tolist(), *(high - low).round(1).tolist()]
 
 
 def annotation(joints: np.ndarray, size: tuple[int, int], score: float = 1.0) -> dict[str, Any]:
-    box = joints_to_box(joints, size)
+    box = person_box(joints[joints[:, 2] > 0, :2], size)
     return {
         "bbox": box,
         "area": 0.6 * box[2] * box[3],
