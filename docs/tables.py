@@ -19,7 +19,7 @@ from keras_ehrnet.training.values import allowed
 from keras_ehrnet.weights.registry import REGISTRY
 
 ROOT = Path(__file__).parents[1]
-KOTLIN = ROOT / "deploy/android/app/src/main/java/kerasehrnet/Poses.kt"
+KOTLIN = ROOT / "deploy/android/app/src/main/java/kerasehrnet/Letterbox.kt"
 
 
 def table(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
@@ -117,8 +117,8 @@ def _described(record: Any) -> tuple[str, dict[str, str]]:
 
 
 def kotlin_letterbox() -> str:
-    """The tested class of the Android app."""
-    found = re.search(r"^/\*\* How a picture enters.*?^\}\n", KOTLIN.read_text(), re.DOTALL | re.MULTILINE)
+    """The tested classes of the Android app."""
+    found = re.search(r"^/\*\* A part of a picture.*^\}\n", KOTLIN.read_text(), re.DOTALL | re.MULTILINE)
     if found is None:
         raise ValueError(f"There is no letterbox where documentation looks for it. Received: {KOTLIN}")
     return f"```kotlin\n{found.group()}```"

@@ -68,6 +68,12 @@ def golden_input():
     return make
 
 
+def need_programs(are_there: bool, what: str) -> None:
+    """Skips a test, or fails it where all programs must be there: in the lanes of the Makefile that are for them."""
+    if not are_there:
+        (pytest.fail if os.environ.get("KERAS_EHRNET_ALL_RUNTIMES") else pytest.skip)(what)
+
+
 def relative_difference(actual: np.ndarray, expected: np.ndarray) -> float:
     """Largest absolute difference, relative to the standard deviation of what is expected."""
     return float(np.abs(np.asarray(actual) - expected).max() / expected.std())

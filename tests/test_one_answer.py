@@ -16,18 +16,23 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from conftest import need_programs
 
 import keras_ehrnet as ke
 from keras_ehrnet.export.common import load
 from keras_ehrnet.prediction.pipeline import Settings, estimate
 from keras_ehrnet.runtime.keras import KerasNetwork
 from keras_ehrnet.runtime.onnx import OnnxNetwork
+from keras_ehrnet.weights import registry
 
 ROOT = Path(__file__).parents[1]
 PHOTOS = 3
 ONE, SEVERAL = "efficientpose-rt-coco", "efficientpose-rt-people"
 SEEN = 0.2
 """Score from which on a joint counts as seen: what is fainter lies on flat maps, where the highest place is chance."""
+
+REFINED = "PosePredictor.load()"
+"""Two networks: one finds people, the other places each anew."""
 
 LEAST = 0.15
 """Score of people who are compared, of several."""
@@ -55,12 +60,13 @@ class OpenVinoNetwork(OnnxNetwork):
 
 @dataclass(frozen=True)
 class Case:
-    """A network as files, and who the Keras model finds."""
+    """A network as files, perhaps one that looks at everyone again, and who is found by Keras (or LiteRT in Python)."""
 
     tflite: Path
     onnx: Path | None
     settings: Settings
     expected: Keypoints
+    refine: Path | None = None
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +112,16 @@ def cases(photos, folder, reference) -> dict[str, Case]:
         onnx = None if photographs else ke.export.onnx(network.model, path.with_suffix(".onnx"), **options)
         inside = Settings(min_score=settings.min_score, max_people=20)
         written[f"{name}, {kind}, {precision}"] = Case(tflite, onnx, inside, found)
-    return written
+    return written | {REFINED: refined_case(photos)}
+
+
+def refined_case(photos: list[np.ndarray]) -> Case:
+    """The pair of files that `PosePredictor.load()` takes; of them there is no Keras model in this precision."""
+    several, single = (registry.packaged()[name].exported_path for name in (registry.DEFAULT, registry.DEFAULT_REFINE))
+    settings = Settings(min_score=LEAST)
+    found = estimate(ke.runtime.load(several), photos, settings, refine=ke.runtime.load(single))
+    assert sum(map(len, found)) >= PHOTOS
+    return Case(several, None, settings, [poses.keypoints for poses in found], single)
 
 
 @pytest.fixture(scope="module")
@@ -120,32 +135,39 @@ def pictures(photos, folder) -> list[Path]:
 
 def asked(folder: Path, cases: dict[str, Case], pictures: list[Path], command: Sequence[object], answer: str):
     """Who another program finds, by network: it reads `jobs.json`, and writes one answer for each job."""
-    files = [
-        file for case in cases.values() if "poses" in case.tflite.name for file in (case.tflite, case.onnx) if file
+    runs = [
+        (file, case.refine)
+        for case in cases.values()
+        if "none" not in case.tflite.name
+        for file in (case.tflite, case.onnx)
+        if file
     ]
-    jobs = [{"network": str(file), "picture": str(picture)} for file in files for picture in pictures]
+    jobs = [
+        {"network": str(file), "refine": refine and str(refine), "picture": str(picture)}
+        for file, refine in runs
+        for picture in pictures
+    ]
     (folder / "jobs.json").write_text(json.dumps(jobs), encoding="utf-8")
     result = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     answers = iter(json.loads((folder / answer).read_text(encoding="utf-8")))
-    return {file: [next(answers) for _ in pictures] for file in files}
-
-
-def need(holds: bool, what: str) -> None:
-    if not holds:
-        (pytest.fail if os.environ.get("KERAS_EHRNET_ALL_RUNTIMES") else pytest.skip)(f"{what}; make test-answers")
+    return {file: [next(answers) for _ in pictures] for file, _ in runs}
 
 
 @pytest.fixture(scope="module")
 def browser(folder, cases, pictures):
     web, chromium = ROOT / "deploy/web", os.environ.get("CHROMIUM", "/usr/bin/chromium")
-    need(Path(chromium).exists() and (web / "node_modules").is_dir(), "needs chromium, and npm install in deploy/web")
+    need_programs(
+        Path(chromium).exists() and (web / "node_modules").is_dir(),
+        "needs chromium, and npm install in deploy/web; make test-answers",
+    )
     return asked(folder, cases, pictures, ["node", web / "answers.mjs", folder], "browser.json")
 
 
 @pytest.fixture(scope="module")
 def jvm(folder, cases, pictures):
-    need(shutil.which("kotlinc") is not None, "needs kotlin, junit4, libandroid-json-java and libjna-java")
+    packages = "kotlin, junit4, libandroid-json-java and libjna-java"
+    need_programs(shutil.which("kotlinc") is not None, f"needs {packages}; make test-answers")
     script = ROOT / "deploy/android/compile.sh"
     compiled = subprocess.run(["bash", script, folder / "classes"], capture_output=True, text=True, check=False)
     assert compiled.returncode == 0, compiled.stderr
@@ -156,7 +178,9 @@ def jvm(folder, cases, pictures):
 
 def by_python(open_file: Callable[[Path], ke.runtime.Network], format: str):
     def find(case: Case, photos, request) -> Keypoints:
-        return [poses.keypoints for poses in estimate(open_file(getattr(case, format)), photos, case.settings)]
+        refine = case.refine and open_file(case.refine)
+        found = estimate(open_file(getattr(case, format)), photos, case.settings, refine=refine)
+        return [poses.keypoints for poses in found]
 
     return find
 
@@ -225,6 +249,18 @@ def test_maps_in_float32(runtime, distances):
 @pytest.mark.parametrize("runtime", marked(*RUNTIMES))
 def test_people_in_float32(runtime, name, distances):
     assert distances(runtime, f"{name}, poses, float32")[0].max() <= 1
+
+
+@pytest.mark.programs
+def test_people_looked_at_again_on_the_jvm(distances):
+    assert distances("LiteRT on the JVM", REFINED, "LiteRT")[0].max() <= 1
+
+
+@pytest.mark.programs
+def test_people_looked_at_again_in_the_browser(distances):
+    """It rounds floats otherwise: where a heatmap is as high at two places, one joint of fifty may be at the other."""
+    apart, scores = distances("LiteRT.js", REFINED, "LiteRT")
+    assert np.mean(apart[scores >= SEEN] <= 1) >= 0.98
 
 
 @pytest.mark.programs

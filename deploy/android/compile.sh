@@ -13,6 +13,6 @@ for needed in kotlin:kotlin-stdlib junit4:junit4 libandroid-json-java:com.androi
 done
 libraries=$jars/com.android.json.jar:$jars/junit4.jar:$jars/hamcrest.jar:$jars/jna.jar
 source=app/src/main/java/kerasehrnet
-kotlinc -nowarn -cp "$libraries" "$source/Poses.kt" "$source/Assignment.kt" "$source/Tracker.kt" app/src/test/java \
+kotlinc -nowarn -cp "$libraries" "$source"/{Assignment,Finder,Letterbox,Poses,Tracker}.kt app/src/test/java \
   -d "$folder" >&2
 echo "$folder:$libraries:$jars/kotlin-stdlib.jar"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from keras_ehrnet import decode, images, metadata, runtime
+from keras_ehrnet.geometry import Geometry, Region
 from keras_ehrnet.metadata import Input, Metadata, Output
 from keras_ehrnet.poses import Poses
 from keras_ehrnet.prediction import PosePredictor
@@ -21,6 +23,9 @@ from keras_ehrnet.prediction.pipeline import Settings, estimate, whole_geometry
 from keras_ehrnet.prediction.tracking import Tracker
 from keras_ehrnet.skeletons import COCO_17, MPII_16
 from keras_ehrnet.weights import registry
+
+sys.path.append(str(Path(__file__).parents[1]))
+import refining_goldens
 
 RANKS, ROWS = 8, 6
 LEAST = 0.05  # faint people too: the more there is to compare
@@ -31,10 +36,13 @@ def main(folder: Path) -> None:
     """Fills the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "decoded.json").write_text(json.dumps([case for seed in range(8) for case in decoded(seed, folder)]))
-    (folder / "letterboxes.json").write_text(json.dumps([letterbox(*sizes) for sizes in SIZES]))
+    (folder / "letterboxes.json").write_text(json.dumps([case for sizes in SIZES for case in letterbox(*sizes)]))
     (folder / "walk.json").write_text(json.dumps(walk()))
-    models = [entry.exported_path for entry in registry.packaged().values()]
-    (folder / "inference.json").write_text(json.dumps([inference(model) for model in models]))
+    (folder / "refining.json").write_text(json.dumps(refining_goldens.goldens()))
+    models = {name: entry.exported_path for name, entry in registry.packaged().items()}
+    ways = [(model, None) for model in models.values()]
+    ways += [(models[registry.DEFAULT], models[registry.DEFAULT_REFINE])]
+    (folder / "inference.json").write_text(json.dumps([inference(*way) for way in ways]))
     photo = images.read_image(PHOTO)
     (folder / "photo.json").write_text(json.dumps({"sizes": photo.shape[1::-1], "rgb": photo.ravel().tolist()}))
 
@@ -99,16 +107,22 @@ def sorted_peaks(random: np.random.Generator, joints: int) -> np.ndarray:
 SIZES = [(37, 53, 64, 48), (320, 214, 96, 96), (20, 90, 64, 64), (64, 64, 64, 64), (50, 30, 192, 256), (1, 1, 8, 8)]
 
 
-def letterbox(width: int, height: int, input_width: int, input_height: int) -> dict:
-    """A picture, and the network's input for it."""
+def letterbox(width: int, height: int, input_width: int, input_height: int) -> list[dict]:
+    """A picture, and the network's input for it: for all of it, a part, and a part that reaches beyond its borders."""
     image = np.random.default_rng(width).integers(0, 256, (height, width, 3), np.uint8)
-    geometry = decode.letterbox_geometry(width, height, input_width, input_height)
-    return {
-        "sizes": [width, height, input_width, input_height],
-        "image": image.ravel().tolist(),
-        "input": geometry.warp(image).ravel().tolist(),
-        "corners": geometry.to_image(np.array([[0.0, 0.0], [input_width / 3, input_height / 2]])).ravel().tolist(),
-    }
+    whole = decode.letterbox_geometry(width, height, input_width, input_height)
+    regions = [Region((0.4 * width, 0.6 * height), (0.31 * width, 0.7 * height)), Region((-1.3, height), (40.5, 16.0))]
+    geometries = [whole] + [Geometry.fitting(region, input_width, input_height) for region in regions]
+    return [
+        {
+            "sizes": [width, height, input_width, input_height],
+            "region": None if region is None else [*region.center, *region.size],
+            "image": image.ravel().tolist(),
+            "input": geometry.warp(image).ravel().tolist(),
+            "corners": geometry.to_image(np.array([[0.0, 0.0], [input_width / 3, input_height / 2]])).ravel().tolist(),
+        }
+        for region, geometry in zip([None, *regions], geometries, strict=True)
+    ]
 
 
 def walk() -> dict:
@@ -129,13 +143,14 @@ def walk() -> dict:
     return {"sigmas": list(COCO_17.sigmas or ()), "frames": frames}
 
 
-def inference(model: Path) -> dict:
-    """The photograph as a model of the package takes it, and the people whom it finds there."""
+def inference(model: Path, refine: Path | None) -> dict:
+    """The photograph as a model of the package takes it, and the people whom it, and another beside it, find there."""
     network = runtime.load(model)
     photo = images.read_image(PHOTO)
     pixels = whole_geometry(network, photo).warp(photo)
-    found = PosePredictor(network, min_score=LEAST)(photo)
-    return {"model": str(model), "input": pixels.ravel().tolist(), "least": LEAST, **listed(found)}
+    found = PosePredictor.load(model, refine=refine, min_score=LEAST)(photo)
+    second = None if refine is None else str(refine)
+    return {"model": str(model), "refine": second, "input": pixels.ravel().tolist(), "least": LEAST, **listed(found)}
 
 
 def listed(found: Poses) -> dict:

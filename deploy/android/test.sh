@@ -10,4 +10,4 @@ classpath=$(bash compile.sh "$build/classes")
 "$python" goldens.py "$build/goldens"
 litert=$("$python" -c 'import ai_edge_litert, pathlib; print(pathlib.Path(ai_edge_litert.__file__).with_name("libLiteRt.so"))')
 java -Dgoldens="$build/goldens" -Dlitert="$litert" -cp "$classpath" \
-  org.junit.runner.JUnitCore kerasehrnet.PosesTest kerasehrnet.InferenceTest
+  org.junit.runner.JUnitCore kerasehrnet.PosesTest kerasehrnet.FinderTest kerasehrnet.InferenceTest

@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import cv2
@@ -19,9 +20,12 @@ import keras_ehrnet as ke
 from keras_ehrnet.data.synthetic import Scenes
 from keras_ehrnet.images import read_image
 
+sys.path.append(str(Path(__file__).parents[1]))
+import refining_goldens
+
 ROOT = Path(__file__).parents[2]
 NETWORKS = Path(__file__).parent / "networks"
-ONE, SEVERAL = "efficientpose-rt-coco", "efficientpose-rt-people"
+ONE, SEVERAL, EXACT = "efficientpose-rt-coco", "efficientpose-rt-people", "efficientpose-i-coco"
 WAYS = {
     "one person": (f"{ONE}.tflite", None),
     "one person, int8": (f"{ONE}-int8.tflite", None),
@@ -29,6 +33,7 @@ WAYS = {
     "several people": (f"{SEVERAL}.tflite", None),
     "several people, ONNX": (f"{SEVERAL}.onnx", None),
     "several people, refined": (f"{SEVERAL}.tflite", f"{ONE}.tflite"),
+    "several people, refined as by PosePredictor.load()": (f"{SEVERAL}.tflite", f"{EXACT}.tflite"),
 }
 """File of the network, and of the one that looks at everyone again."""
 MIN_SCORE = 0.15
@@ -52,7 +57,7 @@ def pictures() -> dict[str, np.ndarray]:
 def make_networks(images: list[np.ndarray]) -> None:
     """The networks that the page is tried with."""
     NETWORKS.mkdir(exist_ok=True)
-    for name in (ONE, SEVERAL):
+    for name in (ONE, SEVERAL, EXACT):
         shutil.copy(ROOT / f"keras_ehrnet/weights/packaged/{name}.tflite", NETWORKS)
     for name in (ONE, SEVERAL):
         if not (NETWORKS / f"{name}.onnx").exists():
@@ -84,7 +89,8 @@ def main() -> None:
             for name, image in images.items()
         }
         expected.append({"way": way, "network": network, "refine": refine, "people": people})
-    content = {"min_score": MIN_SCORE, "pictures": list(images), "expected": expected}
+    refining = refining_goldens.goldens()
+    content = {"min_score": MIN_SCORE, "pictures": list(images), "expected": expected, "refining": refining}
     (folder / "expected.json").write_text(json.dumps(content), encoding="utf-8")
 
 

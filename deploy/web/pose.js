@@ -148,9 +148,9 @@ export class PoseModel {
     if (this.refine) {
       const { skeleton } = this.metadata;
       const look = async (region) => (await this.refine.look(image, region, -1, times))[0];
-      const whole = { x: image.width / 2, y: image.height / 2, width: image.width, height: image.height };
       const sigmas = skeleton.sigmas ?? skeleton.joint_names.map(() => USUAL_SIGMA);
-      people = (await refined(people, look, whole, sigmas, minScore)).filter(({ score }) => score >= minScore);
+      const size = [image.width, image.height];
+      people = (await refined(people, look, size, sigmas, minScore)).filter(({ score }) => score >= minScore);
     }
     const inside = (value, most) => Math.min(Math.max(value, 0), most);
     for (const { keypoints } of people)

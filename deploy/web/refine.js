@@ -1,25 +1,30 @@
 // A second look at everyone who was found, each in a crop of their own: what PosePredictor.load() does in Python.
 
-// The numbers of keras_ehrnet/prediction/refining.py and keras_ehrnet/geometry.py, which say what they mean.
-const SEEN = 0.1;
-const JOINT_BOX_MARGIN = 0.2;
-const SMALLEST_REFINED = 8;
-const SURE_ENOUGH = 0.5;
-const ROUNDS = 3;
-const AT_REST = 0.9;
-const SAME_PERSON = 0.7;
-const BOX_MARGIN = 1.25;
-const SMALLEST_REGION = 16;
+/** The numbers of keras_ehrnet/prediction/refining.py and keras_ehrnet/geometry.py, which say what they mean. */
+export const NUMBERS = {
+  SEEN: 0.1,
+  JOINT_BOX_MARGIN: 0.2,
+  SMALLEST_REFINED: 8,
+  SURE_ENOUGH: 0.5,
+  ROUNDS: 3,
+  AT_REST: 0.9,
+  SAME_PERSON: 0.7,
+  BOX_MARGIN: 1.25,
+  SMALLEST_REGION: 16,
+};
+const { SEEN, JOINT_BOX_MARGIN, SMALLEST_REFINED, SURE_ENOUGH, ROUNDS, AT_REST, SAME_PERSON, BOX_MARGIN, SMALLEST_REGION } =
+  NUMBERS;
 
 /**
  * Everyone placed anew in their own crop, where that leaves them sure enough, and nobody twice; the best first.
- * `look` gives the one person in a region of the image, see `letterbox`; `whole` is the region of all of it. Where nobody
+ * `look` gives the one person in a region of the image, see `letterbox`; `size`: the image's width and height. Where nobody
  * of at least `minScore` is left, the whole image may be one person.
  */
-export async function refined(people, look, whole, sigmas, minScore) {
+export async function refined(people, look, [width, height], sigmas, minScore) {
   const placed = distinct(await followed(people, look), sigmas);
   if (placed.some(({ score }) => score >= minScore)) return placed;
-  return distinct(await followed([await look(whole)], look), sigmas);
+  const whole = await look(regionOf([0, 0, width, height]));
+  return distinct(await followed([whole], look), sigmas);
 }
 
 /** Each person as the crop shows them that follows their joints. */

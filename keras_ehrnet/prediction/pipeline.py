@@ -170,17 +170,13 @@ def estimate(
 
 
 def _refined(poses: Poses, image: np.ndarray, network: Network, settings: Settings, least: float) -> Poses:
-    """Everyone placed anew by a network for one person each; where that leaves nobody, the whole image may be one."""
+    """Everyone placed anew by a network for one person each."""
     crops = replace(settings, flip=False, multi_person=False)
 
     def look(boxes: np.ndarray) -> Poses:
         return _in_boxes(network, image, boxes, crops)
 
-    people = refined(_best(poses, settings.max_people, 0.0), look)
-    if (people.scores >= least).any():
-        return people
-    height, width = image.shape[:2]
-    return refined(look(np.array([[0.0, 0.0, width, height]])), look)
+    return refined(_best(poses, settings.max_people, 0.0), look, image.shape[1::-1], least)
 
 
 def _best(poses: Poses, max_people: int, min_score: float) -> Poses:

@@ -33,18 +33,29 @@ SAME_PERSON = 0.7
 """Object keypoint similarity (OKS) above which two results are one person, found twice."""
 
 
-def refined(poses: Poses, look: Callable[[np.ndarray], Poses]) -> Poses:
+def refined(poses: Poses, look: Callable[[np.ndarray], Poses], size: tuple[int, int], min_score: float) -> Poses:
     """Everyone placed anew in their own crop, where that leaves them sure enough, and nobody twice.
 
-    The numbers above were chosen on 160 images of COCO's training people, for EfficientPose RT in both places.
+    Where that leaves nobody, the whole image may be one person. The numbers above were chosen on 160 images of COCO's
+    training people, for EfficientPose RT in both places.
 
     Args:
-        poses: `Poses` of an image.
+        poses: `Poses` of an image, none left out for a low score.
         look: callable of boxes, `(N, 4)`, that gives a person for each of them, in their order.
+        size: tuple (width, height) of the image in pixels.
+        min_score: float. Score of a person below which there is nobody.
 
     Returns:
         `Poses`, best first.
     """
+    people = distinct(_followed(poses, look))
+    if (people.scores >= min_score).any():
+        return people
+    return distinct(_followed(look(np.array([[0.0, 0.0, *size]])), look))
+
+
+def _followed(poses: Poses, look: Callable[[np.ndarray], Poses]) -> Poses:
+    """Everyone as the crop shows them that follows their joints."""
     boxes = _boxes(poses)
     rows = np.flatnonzero(_large_enough(boxes))
     for _ in range(ROUNDS):
@@ -59,7 +70,7 @@ def refined(poses: Poses, look: Callable[[np.ndarray], Poses]) -> Poses:
         moved = _boxes(poses)
         rows = rows[_large_enough(moved[rows]) & (_overlap(moved[rows], boxes[rows]) < AT_REST)]
         boxes = moved
-    return distinct(poses)
+    return poses
 
 
 def distinct(poses: Poses) -> Poses:

@@ -17,12 +17,13 @@ import java.nio.ByteBuffer
 import java.nio.channels.FileChannel
 import java.util.concurrent.Executors
 
-/** The camera, and the people whom it sees. */
+/** The camera, and the people whom it sees. A tap switches between one look at the picture and a second look at everyone. */
 class MainActivity : ComponentActivity() {
     private val worker = Executors.newSingleThreadExecutor()
     private lateinit var view: PoseView
     private var network: PoseNetwork? = null
     private var tracker: Tracker? = null
+    private var looksAgain = false
 
     private val permission = registerForActivityResult(ActivityResultContracts.RequestPermission()) { granted ->
         if (granted) start() else say("People are found in the camera's pictures: allow the camera in the settings.")
@@ -42,16 +43,28 @@ class MainActivity : ComponentActivity() {
     }
 
     private fun start() {
-        // The network is made on the thread that runs it, which the GPU asks for.
-        worker.execute {
-            try {
-                network = PoseNetwork(asset(MODEL), ACCELERATOR).also { tracker = Tracker(it.metadata.skeleton) }
-            } catch (error: PoseException) {
-                runOnUiThread { say(error.message ?: "The model cannot be used.") }
+        worker.execute { open() }
+        view.setOnClickListener {
+            worker.execute {
+                looksAgain = !looksAgain
+                open()
             }
         }
         val provider = ProcessCameraProvider.getInstance(this)
         provider.addListener(Runnable { watch(provider.get()) }, ContextCompat.getMainExecutor(this))
+    }
+
+    /** Makes the network on the thread that runs it, which the GPU asks for. */
+    private fun open() {
+        network?.close()
+        network = null
+        try {
+            val second = if (looksAgain) PoseNetwork(asset(REFINE), ACCELERATOR) else null
+            network = PoseNetwork(asset(MODEL), ACCELERATOR, refine = second).also { tracker = Tracker(it.metadata.skeleton) }
+            runOnUiThread { say(if (looksAgain) "Everyone is looked at again: exact." else "One look: fast.") }
+        } catch (error: PoseException) {
+            runOnUiThread { say(error.message ?: "The model cannot be used.") }
+        }
     }
 
     private fun watch(provider: ProcessCameraProvider) {
@@ -94,6 +107,7 @@ class MainActivity : ComponentActivity() {
 
     private companion object {
         const val MODEL = "efficientpose-rt-people.tflite"
+        const val REFINE = "efficientpose-i-coco.tflite"
         val ACCELERATOR = Accelerator.CPU
     }
 }

@@ -24,16 +24,25 @@ enum class Accelerator {
 /**
  * People in pictures: LiteRT's interpreter around a model that decodes by itself.
  *
+ *     PoseNetwork(several, refine = PoseNetwork(single)).use { it.people(argb, width, height) }
+ *
  * One thread at a time may call it, the same for all calls where it is on the GPU.
  *
  * @param model a direct buffer with all of the `.tflite` file, such as a mapped asset.
  * @param accelerator what computes.
  * @param threads how many the CPU takes.
- * @throws PoseException if the file is none of keras-ehrnet, or the accelerator is not there.
+ * @param refine a model for one person at a time, which looks at everyone again, see [Finder]; closed with this one. Takes
+ *   as long again for every person, and more where the crop moves.
+ * @throws PoseException if the file is none of keras-ehrnet, the accelerator is not there, or the models do not go together.
  */
-class PoseNetwork(model: ByteBuffer, accelerator: Accelerator = Accelerator.CPU, threads: Int = 4) : Closeable {
+class PoseNetwork(
+    model: ByteBuffer,
+    accelerator: Accelerator = Accelerator.CPU,
+    threads: Int = 4,
+    private val refine: PoseNetwork? = null
+) : Closeable {
     val metadata: Metadata = Metadata.read(model)
-    private val decoder = Decoder(metadata)
+    private val finder: Finder = Finder(metadata, refine?.finder) { run(it) }
     private val delegate: Delegate? = delegate(accelerator)
     private val interpreter: Interpreter
     private val input = bytes(metadata.inputWidth * metadata.inputHeight * 3 * if (metadata.floatInput) 4 else 1)
@@ -54,22 +63,22 @@ class PoseNetwork(model: ByteBuffer, accelerator: Accelerator = Accelerator.CPU,
     }
 
     /** People in a picture of [width] x [height] colors, as `Bitmap.getPixels` gives them, the best first. */
-    fun people(argb: IntArray, width: Int, height: Int): List<Pose> {
-        val letterbox = Letterbox.of(width, height, metadata)
-        val pixels = letterbox.pixels(argb)
+    fun people(argb: IntArray, width: Int, height: Int): List<Pose> = finder.people(argb, width, height)
+
+    private fun run(pixels: ByteArray): FloatArray {
         input.rewind()
         if (metadata.floatInput) pixels.forEach { input.putFloat((it.toInt() and 0xff).toFloat()) } else input.put(pixels)
         input.rewind()
         output.rewind()
         interpreter.run(input, output)
         output.rewind()
-        val numbers = FloatArray(output.capacity() / 4).also { output.asFloatBuffer().get(it) }
-        return decoder.people(numbers, letterbox)
+        return FloatArray(output.capacity() / 4).also { output.asFloatBuffer().get(it) }
     }
 
     override fun close() {
         interpreter.close()
         (delegate as? Closeable)?.close()
+        refine?.close()
     }
 
     private companion object {

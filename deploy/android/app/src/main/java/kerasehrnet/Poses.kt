@@ -2,6 +2,7 @@
  * People from the output of a model that `keras-ehrnet export ... --decode poses` (or `peaks`) wrote.
  *
  * Pure Kotlin and org.json: nothing here needs Android or an interpreter, and all of it is tested against Python.
+ * [Finder] does these steps for a picture, and looks at everyone again with a second model.
  *
  *     val metadata = Metadata.read(model)                              // model: ByteBuffer of the .tflite
  *     val letterbox = Letterbox.of(width, height, metadata)
@@ -15,7 +16,7 @@ import java.nio.ByteBuffer
 import java.nio.ByteOrder
 import java.util.zip.ZipException
 import java.util.zip.ZipInputStream
-import kotlin.math.floor
+import kotlin.math.exp
 import org.json.JSONArray
 import org.json.JSONException
 import org.json.JSONObject
@@ -52,6 +53,60 @@ class Pose(private val keypoints: FloatArray, val score: Float, val id: Int = 0)
     /** The same person a step further: ([x], [y]) pixels. */
     fun moved(x: Float, y: Float): Pose =
         Pose(FloatArray(keypoints.size) { keypoints[it] + when (it % 3) { 0 -> x; 1 -> y; else -> 0f } }, score, id)
+
+    /** The same person with no joint outside a picture: networks see what is beyond it too, and sometimes find joints there. */
+    fun inside(width: Int, height: Int): Pose = Pose(
+        FloatArray(keypoints.size) {
+            when (it % 3) {
+                0 -> keypoints[it].coerceIn(0f, width.toFloat())
+                1 -> keypoints[it].coerceIn(0f, height.toFloat())
+                else -> keypoints[it]
+            }
+        },
+        score,
+        id
+    )
+
+    /** The box of the joints that were found; without area where there are none. */
+    fun box(): Box = Box.around(this, (0 until size).filter { score(it) > 0 })
+
+    /** Object keypoint similarity (OKS), in [0, 1], over the joints that both have; they may be [reach] times as far apart. */
+    fun similarity(other: Pose, skeleton: Skeleton, reach: Double = 1.0): Double {
+        val shared = (0 until size).filter { score(it) > 0 && other.score(it) > 0 }
+        if (shared.isEmpty()) return 0.0
+        // COCO takes the area of the outline, which is roughly half of the box.
+        val area = maxOf(0.5 * box().area, 1.0) * reach * reach
+        return shared.map { joint ->
+            val dx = (x(joint) - other.x(joint)).toDouble()
+            val dy = (y(joint) - other.y(joint)).toDouble()
+            val limit = 2 * skeleton.sigmas[joint]
+            exp(-(dx * dx + dy * dy) / (2 * area * limit * limit))
+        }.average()
+    }
+}
+
+/** The place of a person, in pixels of the picture. */
+class Box(val left: Float, val top: Float, val right: Float, val bottom: Float) {
+    val width: Float get() = right - left
+    val height: Float get() = bottom - top
+    val area: Double get() = width.toDouble() * height
+
+    /** Area that lies in [other] too. */
+    fun shared(other: Box): Double {
+        val across = minOf(right, other.right) - maxOf(left, other.left)
+        val down = minOf(bottom, other.bottom) - maxOf(top, other.top)
+        return maxOf(across, 0f).toDouble() * maxOf(down, 0f)
+    }
+
+    companion object {
+        /** The box of some of a person's joints. */
+        fun around(pose: Pose, joints: List<Int>): Box {
+            if (joints.isEmpty()) return Box(0f, 0f, 0f, 0f)
+            val xs = joints.map { pose.x(it) }.sorted()
+            val ys = joints.map { pose.y(it) }.sorted()
+            return Box(xs.first(), ys.first(), xs.last(), ys.last())
+        }
+    }
 }
 
 /** What a model's file says about itself. */
@@ -168,85 +223,6 @@ class Metadata(
     }
 }
 
-/** How a picture enters a network: as large as fits, centered, the rest black. */
-class Letterbox(val imageWidth: Int, val imageHeight: Int, val inputWidth: Int, val inputHeight: Int) {
-    /** Pixels of the input per pixel of the picture. */
-    val factor: Double
-
-    init {
-        if (minOf(minOf(imageWidth, imageHeight), minOf(inputWidth, inputHeight)) <= 0) {
-            throw PoseException(
-                "Sizes must be positive. Received: ${imageWidth}x$imageHeight for ${inputWidth}x$inputHeight"
-            )
-        }
-        factor = minOf(inputWidth.toDouble() / imageWidth, inputHeight.toDouble() / imageHeight)
-    }
-
-    private val left = (inputWidth - factor * imageWidth) / 2
-    private val top = (inputHeight - factor * imageHeight) / 2
-
-    /** An x of the network's input as one of the picture, not outside it: joints are sometimes found in the padding. */
-    fun imageX(x: Double): Float = ((x - left) / factor).coerceIn(0.0, imageWidth.toDouble()).toFloat()
-
-    /** As [imageX]. */
-    fun imageY(y: Double): Float = ((y - top) / factor).coerceIn(0.0, imageHeight.toDouble()).toFloat()
-
-    /** The network's input, RGB bytes row by row, from the colors that `Bitmap.getPixels` gives. */
-    fun pixels(argb: IntArray): ByteArray {
-        if (argb.size != imageWidth * imageHeight) {
-            throw PoseException("A picture of ${imageWidth}x$imageHeight is needed. Received: ${argb.size} pixels")
-        }
-        val step = (1 / factor).toFloat()
-        val across = Places(inputWidth, step, ((0.5 - left) / factor - 0.5).toFloat(), true)
-        val down = Places(inputHeight, step, ((0.5 - top) / factor - 0.5).toFloat(), false)
-        val result = ByteArray(3 * inputWidth * inputHeight)
-        var at = 0
-        for (row in 0 until inputHeight) {
-            val y = down.first[row]
-            for (column in 0 until inputWidth) {
-                val x = across.first[column]
-                val part = across.part[column]
-                val upperLeft = color(argb, x, y)
-                val upperRight = color(argb, x + 1, y)
-                val lowerLeft = color(argb, x, y + 1)
-                val lowerRight = color(argb, x + 1, y + 1)
-                for (shift in 16 downTo 0 step 8) {
-                    val above = between(upperLeft shr shift and 0xff, upperRight shr shift and 0xff, part)
-                    val below = between(lowerLeft shr shift and 0xff, lowerRight shr shift and 0xff, part)
-                    val value = (above + down.part[row].toDouble() * (below - above)).toFloat()
-                    result[at++] = Math.rint(value.toDouble()).toInt().toByte()
-                }
-            }
-        }
-        return result
-    }
-
-    private fun color(argb: IntArray, x: Int, y: Int): Int =
-        if (x < 0 || y < 0 || x >= imageWidth || y >= imageHeight) 0 else argb[y * imageWidth + x]
-
-    private fun between(from: Int, to: Int, part: Float): Float = (from + part.toDouble() * (to - from)).toFloat()
-
-    /** Where the pixels of one side come from, in single precision step by step as OpenCV 5 has it: the same bytes follow. */
-    private class Places(count: Int, step: Float, start: Float, fused: Boolean) {
-        val first = IntArray(count)
-        val part = FloatArray(count)
-
-        init {
-            for (index in 0 until count) {
-                val product = step.toDouble() * index
-                val place = ((if (fused) product else product.toFloat().toDouble()) + start).toFloat()
-                first[index] = floor(place.toDouble()).toInt()
-                part[index] = place - first[index]
-            }
-        }
-    }
-
-    companion object {
-        fun of(imageWidth: Int, imageHeight: Int, metadata: Metadata): Letterbox =
-            Letterbox(imageWidth, imageHeight, metadata.inputWidth, metadata.inputHeight)
-    }
-}
-
 /** People from a model's output, the best first. */
 class Decoder(
     private val metadata: Metadata,
@@ -256,7 +232,11 @@ class Decoder(
     private val joints = metadata.skeleton.size
 
     /** People in pixels of the picture. [output]: the model's only output, all of it. */
-    fun people(output: FloatArray, letterbox: Letterbox): List<Pose> {
+    fun people(output: FloatArray, letterbox: Letterbox): List<Pose> = anybody(output, letterbox)
+        .filter { it.score >= minScore }.map { it.inside(letterbox.imageWidth, letterbox.imageHeight) }
+
+    /** As [people], however low their scores, and their joints where the model puts them, beyond the borders too. */
+    fun anybody(output: FloatArray, letterbox: Letterbox): List<Pose> {
         val shape = metadata.outputShape
         if (output.size != shape.fold(1) { product, side -> product * side }) {
             throw PoseException(
@@ -270,8 +250,7 @@ class Decoder(
             else -> listOf(person(output, 0, 3))
         }
         // The sort is stable: of equals the first stays first.
-        return found.sortedByDescending { it.score }.take(maxPeople).filter { it.score >= minScore }
-            .map { placed(it, letterbox) }
+        return found.sortedByDescending { it.score }.take(maxPeople).map { placed(it, letterbox) }
     }
 
     /** Until they are placed, x and y are shares of the input. A person's score is the mean of its joints' scores. */

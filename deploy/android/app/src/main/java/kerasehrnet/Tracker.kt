@@ -1,7 +1,5 @@
 package kerasehrnet
 
-import kotlin.math.exp
-
 /**
  * Gives people the same [Pose.id] from frame to frame.
  *
@@ -60,9 +58,9 @@ class Tracker(
         val found = people.mapIndexed { index, person ->
             owners[index]?.also { it.seen(person, seconds) } ?: Track(++newest, person, seconds)
         }
-        val boxes = people.map { box(it) }
+        val boxes = people.map { it.box() }
         val missed = tracks.filterIndexed { index, track ->
-            if (track !in found && !isCovered(box(expected[index]), boxes)) track.missing += passed
+            if (track !in found && !isCovered(expected[index].box(), boxes)) track.missing += passed
             track !in found && track.missing <= patience
         }
         tracks = found + missed
@@ -74,7 +72,7 @@ class Tracker(
         val alike = expected.mapIndexed { row, place ->
             // The longer somebody was not seen, the less is known of where they are.
             val reach = 1 + DOUBT * (now - tracks[row].seconds)
-            DoubleArray(people.size) { similarity(place, people[it], reach) }
+            DoubleArray(people.size) { place.similarity(people[it], skeleton, reach) }
         }
         val costs = alike.map { row ->
             DoubleArray(people.size) { if (row[it] >= minSimilarity) 1 - row[it] else IMPOSSIBLE }
@@ -86,36 +84,8 @@ class Tracker(
         }
     }
 
-    /** Object keypoint similarity, in [0, 1], over the joints that both have; they may be [reach] times as far apart. */
-    fun similarity(first: Pose, second: Pose, reach: Double = 1.0): Double {
-        val shared = (0 until first.size).filter { first.score(it) > 0 && second.score(it) > 0 }
-        if (shared.isEmpty()) return 0.0
-        // COCO takes the area of the outline, which is roughly half of the box.
-        val area = maxOf(0.5 * area(box(first)), 1.0) * reach * reach
-        return shared.map { joint ->
-            val dx = (first.x(joint) - second.x(joint)).toDouble()
-            val dy = (first.y(joint) - second.y(joint)).toDouble()
-            val limit = 2 * skeleton.sigmas[joint]
-            exp(-(dx * dx + dy * dy) / (2 * area * limit * limit))
-        }.average()
-    }
-
     /** Whether half of a box lies in one of [others]. */
-    private fun isCovered(box: FloatArray, others: List<FloatArray>): Boolean = others.any { other ->
-        val corners = FloatArray(4) { if (it < 2) maxOf(box[it], other[it]) else minOf(box[it], other[it]) }
-        corners[0] < corners[2] && corners[1] < corners[3] && area(corners) > 0.5 * area(box)
-    }
-
-    /** Left, top, right, bottom of the joints that were found; zeros where there are none. */
-    private fun box(pose: Pose): FloatArray {
-        val found = (0 until pose.size).filter { pose.score(it) > 0 }
-        if (found.isEmpty()) return FloatArray(4)
-        val xs = found.map { pose.x(it) }.sorted()
-        val ys = found.map { pose.y(it) }.sorted()
-        return floatArrayOf(xs.first(), ys.first(), xs.last(), ys.last())
-    }
-
-    private fun area(box: FloatArray): Double = (box[2] - box[0]).toDouble() * (box[3] - box[1])
+    private fun isCovered(box: Box, others: List<Box>): Boolean = others.any { box.shared(it) > 0.5 * box.area }
 
     private companion object {
         const val MIN_SIMILARITY = 0.3

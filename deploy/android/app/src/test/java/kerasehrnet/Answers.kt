@@ -9,28 +9,33 @@ import org.json.JSONObject
 /**
  * People in pictures as the JVM finds them, for tests/test_one_answer.py: LIBRARY FOLDER.
  *
- * FOLDER/jobs.json is a list of networks and pictures, paths of files; FOLDER/jvm.json receives the keypoints of the
- * people in each. Only LiteRT's networks are run.
+ * FOLDER/jobs.json is a list of networks, those that look again (or null), and pictures, all paths of files;
+ * FOLDER/jvm.json receives the keypoints of the people in each. Only LiteRT's networks are run.
  */
 fun main(arguments: Array<String>) {
     val (library, folder) = arguments
-    val jobs = JSONArray(File(folder, "jobs.json").readText())
+    val jobs = JSONArray(File(folder, "jobs.json").readText()).objects()
     val networks = HashMap<File, LiteRt>()
+    fun finder(file: File, refine: Finder?): Finder {
+        val metadata = Metadata.read(ByteBuffer.wrap(file.readBytes()))
+        return Finder(metadata, refine, minScore = 0.0, run = networks.getOrPut(file) { LiteRt(File(library), file) }::run)
+    }
     val answers = JSONArray()
-    for (job in (0 until jobs.length()).map { jobs.getJSONObject(it) }) {
+    for (job in jobs) {
         val file = File(job.getString("network"))
-        answers.put(if (file.extension == "tflite") people(job, file, networks.getOrPut(file) { LiteRt(File(library), file) }) else JSONObject.NULL)
+        val refine = if (job.isNull("refine")) null else File(job.getString("refine"))
+        val picture = File(job.getString("picture"))
+        answers.put(
+            if (file.extension == "tflite") people(finder(file, refine?.let { finder(it, null) }), picture) else JSONObject.NULL
+        )
     }
     File(folder, "jvm.json").writeText(answers.toString())
 }
 
-private fun people(job: JSONObject, file: File, network: LiteRt): JSONArray {
-    val picture = ImageIO.read(File(job.getString("picture")))
+private fun people(finder: Finder, file: File): JSONArray {
+    val picture = ImageIO.read(file)
     val colors = picture.getRGB(0, 0, picture.width, picture.height, null, 0, picture.width)
-    val metadata = Metadata.read(ByteBuffer.wrap(file.readBytes()))
-    val letterbox = Letterbox.of(picture.width, picture.height, metadata)
-    val found = Decoder(metadata, minScore = 0.0).people(network.run(letterbox.pixels(colors)), letterbox)
-    return JSONArray(found.map { pose ->
+    return JSONArray(finder.people(colors, picture.width, picture.height).map { pose ->
         JSONArray((0 until pose.size).map { JSONArray(listOf(pose.x(it).toDouble(), pose.y(it).toDouble(), pose.score(it).toDouble())) })
     })
 }

@@ -16,24 +16,31 @@ class InferenceTest {
         val (width, height) = photo.ints("sizes").toList()
         val colors = argb(photo.ints("rgb"))
         for (case in list("inference.json")) {
-            val file = File(case.getString("model"))
-            val metadata = Metadata.read(ByteBuffer.wrap(file.readBytes()))
-            val letterbox = Letterbox.of(width, height, metadata)
-            val network = LiteRt(File(LIBRARY!!), file)
-            val decoder = Decoder(metadata, minScore = case.getDouble("least"))
-            val pixels = case.ints("input").map { it.toByte() }.toByteArray()
+            val (file, least) = File(case.getString("model")) to case.getDouble("least")
+            val metadata = metadata(file)
+            val second = if (case.isNull("refine")) null else File(case.getString("refine"))
             val expected = case.poses()
             assertTrue("somebody is in the photograph", expected.isNotEmpty())
-            val same = decoder.people(network.run(pixels), letterbox)
-            assertSame("${file.name}, Python's pixels", expected, same, 1e-2f, 1e-3f)
-            val own = decoder.people(network.run(letterbox.pixels(colors)), letterbox)
-            assertSame("${file.name}, pixels of our own", expected, own, 1e-2f, 1e-3f)
+            val finder = Finder(metadata, second?.let { finder(it) }, minScore = least, run = running(file))
+            val own = finder.people(colors, width, height)
+            assertSame("$file, ${second ?: "alone"}, pixels of our own", expected, own, 1e-2f, 1e-3f)
             println(
-                "${file.name}: ${expected.size} found, farthest joint ${farthest(expected, same)} px from Python's " +
-                    "on the same pixels, ${farthest(expected, own)} px on pixels of our own"
+                "${file.name}, ${second?.let { "refined by ${it.name}" } ?: "alone"}: ${expected.size} found, farthest " +
+                    "joint ${farthest(expected, own)} px from Python's"
             )
+            if (second != null) continue
+            val pixels = case.ints("input").map { it.toByte() }.toByteArray()
+            val letterbox = Letterbox.of(width, height, metadata)
+            val same = Decoder(metadata, minScore = least).people(running(file)(pixels), letterbox)
+            assertSame("$file, Python's pixels", expected, same, 1e-2f, 1e-3f)
         }
     }
+
+    private fun metadata(file: File): Metadata = Metadata.read(ByteBuffer.wrap(file.readBytes()))
+
+    private fun running(file: File): (ByteArray) -> FloatArray = LiteRt(File(LIBRARY!!), file)::run
+
+    private fun finder(file: File): Finder = Finder(metadata(file), run = running(file))
 
     private fun farthest(expected: List<Pose>, found: List<Pose>): Float = expected.zip(found).flatMap { (there, here) ->
         (0 until there.size).map { maxOf(Math.abs(there.x(it) - here.x(it)), Math.abs(there.y(it) - here.y(it))) }

@@ -14,7 +14,7 @@ import org.junit.Test
 internal val GOLDENS = File(System.getProperty("goldens") ?: "build/goldens")
 
 internal fun list(name: String): List<JSONObject> =
-    JSONArray(File(GOLDENS, name).readText()).let { array -> List(array.length()) { array.getJSONObject(it) } }
+    JSONArray(File(GOLDENS, name).readText()).objects()
 
 internal fun JSONObject.numbers(key: String): DoubleArray =
     getJSONArray(key).let { array -> DoubleArray(array.length()) { array.getDouble(it) } }
@@ -31,6 +31,10 @@ internal fun JSONObject.poses(): List<Pose> {
     }
 }
 
+internal fun JSONObject.region(key: String): Region = numbers(key).let { (x, y, width, height) -> Region(x, y, width, height) }
+
+internal fun JSONArray.objects(): List<JSONObject> = List(length()) { getJSONObject(it) }
+
 /** Opaque colors of RGB bytes. */
 internal fun argb(rgb: IntArray): IntArray = IntArray(rgb.size / 3) {
     (0xff shl 24) or (rgb[3 * it] shl 16) or (rgb[3 * it + 1] shl 8) or rgb[3 * it + 2]
@@ -46,6 +50,16 @@ internal fun assertSame(context: String, expected: List<Pose>, actual: List<Pose
             assertEquals("$context, score of joint $joint", there.score(joint), here.score(joint), score)
         }
     }
+}
+
+internal fun refused(message: String, action: () -> Unit) {
+    try {
+        action()
+    } catch (error: PoseException) {
+        assertTrue("${error.message}", message in error.message!!)
+        return
+    }
+    fail("not refused: $message")
 }
 
 internal fun model(name: String): ByteBuffer = ByteBuffer.wrap(File(GOLDENS, name).readBytes())
@@ -80,15 +94,16 @@ class PosesTest {
     fun picturesEnterTheNetworkAsInPython() {
         for (case in list("letterboxes.json")) {
             val (width, height, inputWidth, inputHeight) = case.ints("sizes").toList()
-            val letterbox = Letterbox(width, height, inputWidth, inputHeight)
+            val region = if (case.isNull("region")) Region.whole(width, height) else case.region("region")
+            val letterbox = Letterbox(width, height, inputWidth, inputHeight, region)
             val pixels = letterbox.pixels(argb(case.ints("image")))
             val bytes = case.ints("input").map { it.toByte() }.toByteArray()
             assertArrayEquals("$width x $height, as OpenCV 5 has it", bytes, pixels)
             val (x0, y0, x1, y1) = case.numbers("corners").toList()
-            assertEquals(x0.coerceIn(0.0, width.toDouble()), letterbox.imageX(0.0).toDouble(), 1e-3)
-            assertEquals(y0.coerceIn(0.0, height.toDouble()), letterbox.imageY(0.0).toDouble(), 1e-3)
-            assertEquals(x1.coerceIn(0.0, width.toDouble()), letterbox.imageX(inputWidth / 3.0).toDouble(), 1e-3)
-            assertEquals(y1.coerceIn(0.0, height.toDouble()), letterbox.imageY(inputHeight / 2.0).toDouble(), 1e-3)
+            assertEquals(x0, letterbox.imageX(0.0).toDouble(), 1e-3)
+            assertEquals(y0, letterbox.imageY(0.0).toDouble(), 1e-3)
+            assertEquals(x1, letterbox.imageX(inputWidth / 3.0).toDouble(), 1e-3)
+            assertEquals(y1, letterbox.imageY(inputHeight / 2.0).toDouble(), 1e-3)
         }
     }
 
@@ -134,15 +149,5 @@ class PosesTest {
         refused("numbers. Received: 3") { Decoder(metadata).people(FloatArray(3), Letterbox(9, 9, 192, 256)) }
         refused("Sizes must be positive") { Letterbox(0, 9, 192, 256) }
         refused("A picture of 9x9") { Letterbox(9, 9, 192, 256).pixels(IntArray(80)) }
-    }
-
-    private fun refused(message: String, action: () -> Unit) {
-        try {
-            action()
-        } catch (error: PoseException) {
-            assertTrue("${error.message}", message in error.message!!)
-            return
-        }
-        fail("not refused: $message")
     }
 }

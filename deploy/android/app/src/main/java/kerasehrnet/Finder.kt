@@ -1,0 +1,151 @@
+package kerasehrnet
+
+/**
+ * People in pictures by a model, and perhaps by a second one that looks at everyone again, as `PosePredictor` does in
+ * Python: the one file finds people, the other places the joints of each anew, in a crop of their own.
+ *
+ *     val second = Finder(Metadata.read(single)) { runSingle(it) }
+ *     val people = Finder(Metadata.read(several), refine = second) { runSeveral(it) }.people(argb, width, height)
+ *
+ * @param metadata what the model's file says.
+ * @param refine looks again: a model for one person at a time, with the same joints.
+ * @param minScore score below which there is nobody.
+ * @param run whatever runs the model: bytes of its input, see [Letterbox.pixels], to all of its output.
+ * @throws PoseException if the second model cannot place the people of the first.
+ */
+class Finder(
+    val metadata: Metadata,
+    private val refine: Finder? = null,
+    private val maxPeople: Int = 30,
+    private val minScore: Double = metadata.minScore,
+    private val run: (ByteArray) -> FloatArray
+) {
+    private val decoder = Decoder(metadata, maxPeople, minScore)
+
+    init {
+        val second = refine?.metadata
+        if (second != null && second.multiPerson) {
+            throw PoseException("refine takes a model for one person at a time. Received: ${second.name}")
+        }
+        if (second != null && second.skeleton.jointNames != metadata.skeleton.jointNames) {
+            throw PoseException(
+                "Both models must have the same joints. Received: ${metadata.name} with ${metadata.skeleton.name} and " +
+                    "refine=${second.name} with ${second.skeleton.name}"
+            )
+        }
+    }
+
+    /** People in a picture of [width] x [height] colors, as `Bitmap.getPixels` gives them, the best first. */
+    fun people(argb: IntArray, width: Int, height: Int): List<Pose> {
+        val whole = Letterbox.of(width, height, metadata)
+        if (refine == null) return decoder.people(run(whole.pixels(argb)), whole)
+        val found = Refining.refined(anybody(argb, whole), metadata.skeleton, width, height, minScore) { region ->
+            refine.anybody(argb, Letterbox.of(width, height, refine.metadata, region)).first()
+        }
+        return found.filter { it.score >= minScore }.map { it.inside(width, height) }
+    }
+
+    private fun anybody(argb: IntArray, letterbox: Letterbox): List<Pose> =
+        decoder.anybody(run(letterbox.pixels(argb)), letterbox)
+}
+
+/** The second look, whatever takes it; the numbers are those of the Python package, which says how they were chosen. */
+internal object Refining {
+    /** Joints below this score do not count for the box around a person. */
+    const val SEEN = 0.1f
+
+    /** A person's box reaches further than the joints, by this part of their extent on each side. */
+    const val JOINT_BOX_MARGIN = 0.2f
+
+    /** Pixels. Whoever is smaller is not looked at again. */
+    const val SMALLEST_REFINED = 8f
+
+    /** The second model's joints are taken if their score is at least this part of the first's. */
+    const val SURE_ENOUGH = 0.5f
+
+    /** The crop follows the joints that were found in it, so many times at most. */
+    const val ROUNDS = 3
+
+    /** Intersection over union of a person's boxes from which on another look would show the same. */
+    const val AT_REST = 0.9
+
+    /** Object keypoint similarity above which two results are one person, found twice. */
+    const val SAME_PERSON = 0.7
+
+    /** What is shown of a person is larger than the box by this factor, */
+    const val BOX_MARGIN = 1.25
+
+    /** and no side of it is below this, in pixels. */
+    const val SMALLEST_REGION = 16.0
+
+    /**
+     * Everyone placed anew in their own crop, where that leaves them sure enough, and nobody twice; the best first.
+     *
+     * Where nobody of at least [minScore] is left, the whole picture may be one person.
+     *
+     * @param people of a picture of [width] x [height] pixels, none left out for a low score.
+     * @param look the one person in a region of the picture.
+     */
+    fun refined(
+        people: List<Pose>,
+        skeleton: Skeleton,
+        width: Int,
+        height: Int,
+        minScore: Double,
+        look: (Region) -> Pose
+    ): List<Pose> {
+        val placed = distinct(people.map { followed(it, look) }, skeleton)
+        if (placed.any { it.score >= minScore }) return placed
+        val whole = look(shown(Box(0f, 0f, width.toFloat(), height.toFloat())))
+        return listOf(followed(whole, look))
+    }
+
+    /** A person as the crop shows them that follows their joints. */
+    private fun followed(found: Pose, look: (Region) -> Pose): Pose {
+        var person = found
+        var box = boxOfJoints(person)
+        for (round in 1..ROUNDS) {
+            if (minOf(box.width, box.height) < SMALLEST_REFINED) break
+            val anew = look(shown(box))
+            if (!(anew.score >= SURE_ENOUGH * person.score)) break
+            person = anew
+            val moved = boxOfJoints(person)
+            if (overlap(moved, box) >= AT_REST) break
+            box = moved
+        }
+        return person
+    }
+
+    /** The people without those who are the same as a surer one. */
+    fun distinct(people: List<Pose>, skeleton: Skeleton): List<Pose> {
+        val kept = ArrayList<Pose>()
+        for (person in people.sortedByDescending { it.score }) {
+            if (kept.none { it.similarity(person, skeleton) > SAME_PERSON }) kept.add(person)
+        }
+        return kept
+    }
+
+    /** Joints end before heads, hands and feet do. */
+    private fun boxOfJoints(pose: Pose): Box {
+        val all = (0 until pose.size).toList()
+        val seen = all.filter { pose.score(it) > SEEN }
+        val joints = Box.around(pose, if (seen.size > 1) seen else all)
+        val least = maxOf(joints.width, joints.height) / 3
+        val aside = JOINT_BOX_MARGIN * maxOf(joints.width, least)
+        val above = JOINT_BOX_MARGIN * maxOf(joints.height, least)
+        return Box(joints.left - aside, joints.top - above, joints.right + aside, joints.bottom + above)
+    }
+
+    /** What is shown of a person: the box, a little larger. */
+    private fun shown(box: Box): Region = Region(
+        (box.left.toDouble() + box.right) / 2,
+        (box.top.toDouble() + box.bottom) / 2,
+        maxOf(BOX_MARGIN * (box.right.toDouble() - box.left), SMALLEST_REGION),
+        maxOf(BOX_MARGIN * (box.bottom.toDouble() - box.top), SMALLEST_REGION)
+    )
+
+    private fun overlap(first: Box, second: Box): Double {
+        val shared = first.shared(second)
+        return shared / maxOf(first.area + second.area - shared, 1e-9)
+    }
+}
