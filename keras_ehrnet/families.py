@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -93,6 +94,26 @@ MAPS: dict[str, str] = {
 
 DETECTION_THRESHOLD = 0.1
 """Peaks at or below it are no joints of anyone, where people are told apart by tags."""
+
+
+def side_multiple(family: str, multi_person: bool = False) -> int:
+    """What the sides of images are multiples of, where a network takes them of any size.
+
+    Args:
+        family: str. Key of `FAMILIES`.
+        multi_person: bool. Whether several people are told apart behind the network, which takes even sides of maps.
+
+    Returns:
+        int. Pixels.
+
+    Example:
+        >>> from keras_ehrnet.families import side_multiple
+        >>> side_multiple("efficientpose"), side_multiple("efficientpose", multi_person=True)
+        (8, 16)
+    """
+    entry = FAMILIES[family]
+    return math.lcm(entry.multiple, *(2 * entry.strides[name] for name in entry.by_limbs if multi_person))
+
 
 # Names of outputs that only one family has, asked in this order.
 _FAMILY_BY_OUTPUT = {"heatmaps_4": "efficienthrnet", "heatmaps_fine": "efficientpose", "heatmaps": "efficientpose_nas"}

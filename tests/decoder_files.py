@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,19 @@ class TfliteDecoder:
 class OnnxDecoder:
     """A decoder's ONNX file, checked, and run by ONNX Runtime. Inside such files maps are channels first."""
 
-    def __init__(self, family, decode, maps, skeleton=COCO_17, *, batch=1, opset=17, multi_person=False, **settings):
+    def __init__(
+        self,
+        family,
+        decode,
+        maps,
+        skeleton=COCO_17,
+        *,
+        batch=1,
+        any_size=False,
+        opset=17,
+        multi_person=False,
+        **settings,
+    ):
         onnx = pytest.importorskip("onnx")
         onnxruntime = pytest.importorskip("onnxruntime")
         from keras_ehrnet.export.onnx_decoders import Decoder, PeopleDecoder
@@ -44,11 +57,12 @@ class OnnxDecoder:
             else Decoder(family, decode, **settings)
         )
         nodes = Graph(taken=set(maps))
-        values = {name: Value(name, (batch, *array.shape)) for name, array in maps.items()}
+        sides = {name: (None, None) if any_size else array.shape[:2] for name, array in maps.items()}
+        values = {name: Value(name, (batch, *sides[name], array.shape[2])) for name, array in maps.items()}
         result, shape = decoder(nodes, values)
         make, number = onnx.helper.make_tensor_value_info, "batch" if batch is None else batch
         float32 = onnx.TensorProto.FLOAT
-        inputs = [make(name, float32, [number, array.shape[2], *array.shape[:2]]) for name, array in maps.items()]
+        inputs = [make(name, float32, [number, array.shape[2], *sides[name]]) for name, array in maps.items()]
         self.model = onnx.helper.make_model(
             onnx.helper.make_graph(
                 nodes.nodes, "decoder", inputs, [make(result, float32, [number, *shape])], nodes.constants
@@ -74,5 +88,5 @@ class OnnxDecoder:
         return self.batch([maps])[0]
 
 
-KINDS = {"tflite": TfliteDecoder, "onnx": OnnxDecoder}
-"""End of a file's name -> what makes and runs a decoder in such a file."""
+KINDS = {"tflite": TfliteDecoder, "onnx": OnnxDecoder, "onnx of any size": partial(OnnxDecoder, any_size=True)}
+"""Kind of a file -> what makes and runs a decoder in such a file."""

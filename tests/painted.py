@@ -35,9 +35,9 @@ def pictures(count: int) -> list[np.ndarray]:
     return [picture(PEOPLE + move) for move in moves]
 
 
-def network(family: str) -> keras.Model:
+def network(family: str, size: tuple[int | None, int | None] = SIZE) -> keras.Model:
     """A network of a family whose heatmaps are the colors, and whose tags are their brightness."""
-    inputs = keras.Input((*SIZE, 3), name="image")
+    inputs = keras.Input((*size, 3), name="image")
     pixels = blocks.preprocess(inputs, lite=True)
     return keras.Model(inputs, _OUTPUTS[family](pixels), name=f"painted-{family}")
 

@@ -7,14 +7,18 @@ from collections import Counter
 import keras
 import numpy as np
 import pytest
+import tiny
 from conftest import relative_difference
 from keras import layers
 
 import keras_ehrnet as ke
 from keras_ehrnet import metadata
 from keras_ehrnet.export.onnx_file import onnx as export
+from keras_ehrnet.export.rewrite import rewrite
+from keras_ehrnet.models import blocks
 from keras_ehrnet.runtime.onnx import OnnxNetwork
 from keras_ehrnet.skeletons import Skeleton
+from keras_ehrnet.support.errors import ImageError
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -71,9 +75,34 @@ def test_images_of_any_size(tmp_path):
             assert relative_difference(actual[name], maps) <= TOLERANCE, (name, size)
     predictor = ke.PosePredictor.load(tmp_path / "model.onnx", scales=(0.5, 1.0), max_people=1)
     assert len(predictor(pixels(50, 90))) <= 1  # several scales are for networks of any size
-    for build, decode in ((MODELS["EfficientHRNet"], "peaks"), (MODELS["EfficientPoseNAS"], "none")):
-        with pytest.raises(ValueError, match="Images of any size are for maps.*Received: any_size=True"):
-            export(build(), tmp_path / "other.onnx", decode, input_size=SIZE, any_size=True)
+    with pytest.raises(ImageError, match=r"multiples of 32. Received: images of shape \(1, 48, 64, 3\)"):
+        network(pixels(1, 48, 64))
+
+
+@pytest.mark.parametrize(
+    "build", [lambda: ke.EfficientPoseNAS(tiny.SEARCHED), MODELS["EfficientPose Lite"]], ids=["NAS", "Lite"]
+)
+def test_models_of_one_size_become_files_of_any(build, tmp_path):
+    model = varied(build())
+    network = OnnxNetwork(export(model, tmp_path / "model.onnx", any_size=True))
+    images = pixels(1, 48, 16)
+    actual = network(images)
+    for name, maps in rewrite(model, (48, 16), {}).predict_on_batch(images).items():
+        assert actual[name].shape == maps.shape
+        assert relative_difference(actual[name], maps) <= TOLERANCE, name
+
+
+def test_networks_of_longer_strides_than_their_family_take_one_size(tmp_path):
+    """An image of 48 pixels would be padded otherwise than one of 64."""
+    inputs = keras.Input((64, 64, 3), name="image")
+    x = blocks.preprocess(inputs, lite=True)
+    for _ in range(5):
+        x = layers.Conv2D(3, 3, 2, "same")(x)
+    x = layers.Conv2D(17, 1, name="heatmaps")(layers.UpSampling2D(8)(x))
+    model = keras.Model(inputs, {"heatmaps": x}, name="deep")
+    with pytest.raises(ValueError, match=r"multiples of 16, .*'deep', in which .* makes \(2, 2\) of \(64, 64\)"):
+        export(model, tmp_path / "deep.onnx", any_size=True)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.backend

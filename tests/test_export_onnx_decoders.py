@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import cv2
 import numpy as np
 import painted
@@ -10,9 +12,12 @@ from decoder_files import OnnxDecoder
 
 import keras_ehrnet as ke
 from keras_ehrnet import decode
-from keras_ehrnet.decode.exported import grouped_peaks
+from keras_ehrnet.decode.exported import best_peaks, grouped_peaks, one_person, several_people
 from keras_ehrnet.decode.peaks import find_peaks
+from keras_ehrnet.poses import Poses
+from keras_ehrnet.runtime.onnx import OnnxNetwork
 from keras_ehrnet.skeletons import COCO_17
+from keras_ehrnet.support.errors import ImageError
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -40,6 +45,110 @@ def test_people_are_those_of_the_keras_model(tmp_path, family, kind, batch):
     for expected, actual in zip(keras_predictor([image] * 2), predictor([image] * 2), strict=True):
         assert len(actual) == len(expected) == (2 if family == "efficienthrnet" else 1)
         assert np.abs(actual.keypoints - expected.keypoints).max() < 0.01
+
+
+SIZES = ((64, 96), (128, 64), (96, 160))
+FINDS = [
+    ("efficienthrnet", "peaks", {}),
+    ("efficienthrnet", "poses", {}),
+    ("efficientpose", "peaks", {}),
+    ("efficientpose", "poses", {}),
+    ("efficientpose", "poses", {"multi_person": True}),
+    ("efficientpose_nas", "peaks", {}),
+    ("efficientpose_nas", "poses", {}),
+]
+
+
+def people_in(row: np.ndarray, network: OnnxNetwork, size: tuple[int, int]) -> Poses:
+    """Of one image of a size, what comes out of a file."""
+    if network.decode == "poses":
+        return (several_people if network.multi_person else one_person)(row, network.skeleton, size)
+    if network.multi_person:
+        return grouped_peaks(row, network.skeleton, size, 6)
+    return best_peaks(row, network.skeleton, size)
+
+
+@pytest.mark.parametrize(
+    ("family", "kind", "several", "batch"),
+    [*((*finds, batch) for finds in FINDS for batch in (1, None)), ("efficienthrnet", "poses", {}, 3)],
+)
+def test_one_file_decodes_images_of_any_size(family, kind, several, batch, tmp_path):
+    """People are those that NumPy finds in the Keras model's maps; the table is that of a file for the one size."""
+    model = painted.network(family, (None, None))
+    options = {**several, "skeleton": painted.SKELETON, "max_people": 6, "max_peaks": 6, "batch": batch}
+    path = ke.export.onnx(model, tmp_path / "any.onnx", kind, input_size=painted.SIZE, any_size=True, **options)
+    network = OnnxNetwork(path)
+    assert network.any_size and network.metadata.outputs[0].shape[0] == (batch or -1)
+    for size in SIZES:
+        images = [cv2.resize(image, size[::-1]) for image in painted.pictures(3)]
+        tables = network(np.stack(images))[kind]
+        assert tables.shape[1:] == network.metadata.outputs[0].shape[1:]
+        fixed = ke.export.onnx(model, tmp_path / "fixed.onnx", kind, input_size=size, **options)
+        np.testing.assert_allclose(tables, OnnxNetwork(fixed)(np.stack(images))[kind], atol=1e-5)
+        numpy_predictor = ke.PosePredictor.load(
+            painted.network(family, size), skeleton=painted.SKELETON, protocol="fast", max_people=6, **several
+        )
+        for image, table in zip(images, tables, strict=True):
+            expected, actual = numpy_predictor(image), people_in(table, network, size)
+            assert len(actual) == len(expected) > 0
+            np.testing.assert_allclose(actual.keypoints, expected.keypoints, atol=0.01)
+
+
+@pytest.mark.parametrize("kind", ["peaks", "poses"])
+def test_pictures_keep_their_shape_in_files_of_any_size(tmp_path, kind):
+    """A predictor sizes them as it does for the Keras model, whose answer is then the file's."""
+    model = painted.network("efficienthrnet", (None, None))
+    options = {"skeleton": painted.SKELETON, "input_size": (64, 64)}
+    path = ke.export.onnx(model, tmp_path / "any.onnx", kind, any_size=True, batch=None, **options)
+    predictor = ke.PosePredictor.load(path)
+    keras_predictor = ke.PosePredictor.load(model, protocol="fast", **options)
+    sizes = (96, 64), (50, 120), (96, 64), (200, 130)
+    images = [cv2.resize(image, size) for image, size in zip(painted.pictures(4), sizes, strict=True)]
+    for expected, actual in zip(keras_predictor(images), predictor(images), strict=True):
+        assert len(actual) == len(expected) == 2
+        np.testing.assert_allclose(actual.keypoints, expected.keypoints, atol=0.01)
+    with pytest.raises(ValueError, match="Several scales are for EfficientHRNet's maps"):
+        ke.PosePredictor.load(path, scales=(0.5, 1.0))
+
+
+@pytest.mark.parametrize(("family", "options"), [("efficienthrnet", {}), ("efficientpose", {"multi_person": True})])
+def test_more_is_asked_for_than_a_small_image_has(tmp_path, family, options):
+    """An image of 32 pixels has fewer pixels to look at than there could be people; the rows behind them are empty."""
+    options = {"max_people": 50, "skeleton": painted.SKELETON, **options}
+    path = ke.export.onnx(painted.network(family), tmp_path / "any.onnx", "poses", any_size=True, **options)
+    fixed = ke.export.onnx(
+        painted.network(family, (32, 32)), tmp_path / "fixed.onnx", "poses", **{**options, "max_people": 4}
+    )
+    image = cv2.resize(painted.picture(), (32, 32))[None]
+    table, expected = OnnxNetwork(path)(image)["poses"], OnnxNetwork(fixed)(image)["poses"]
+    assert table.shape[1] == 50 and not table[:, 4:].any() and expected[0, 0, -1] > 0
+    np.testing.assert_allclose(table[:, :4], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("family", "options", "multiple"),
+    [("efficienthrnet", {}, 32), ("efficientpose", {}, 8), ("efficientpose", {"multi_person": True}, 16)],
+)
+def test_sides_that_do_not_fit_are_told(tmp_path, family, options, multiple):
+    path = ke.export.onnx(
+        painted.network(family), tmp_path / "any.onnx", "poses", skeleton=painted.SKELETON, any_size=True, **options
+    )
+    shape = (1, multiple // 2, 32, 3)
+    told = f"multiples of {multiple}. Received: images of shape {shape}"
+    with pytest.raises(ImageError, match=re.escape(told)):
+        OnnxNetwork(path)(np.zeros(shape, np.uint8))
+
+
+def test_openvino_reads_files_of_any_size(tmp_path):
+    openvino = pytest.importorskip("openvino", reason="OpenVINO reads ONNX files: pip install openvino")
+    for family, kind in (("efficienthrnet", "peaks"), ("efficienthrnet", "poses"), ("efficientpose_nas", "poses")):
+        path = ke.export.onnx(
+            painted.network(family), tmp_path / "any.onnx", kind, skeleton=painted.SKELETON, any_size=True
+        )
+        compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        for size in SIZES:
+            image = cv2.resize(painted.picture(), size[::-1])[None]
+            np.testing.assert_allclose(compiled(image)[0], OnnxNetwork(path)(image)[kind], atol=1e-4)
 
 
 def decoded(maps: dict[str, np.ndarray], family: str, kind: str, **options) -> np.ndarray:
@@ -85,9 +194,10 @@ def test_one_person_anywhere(family):
 GOLDENS = ("close_tags", "crowd_30", "empty", "one_person", "three_people")
 
 
+@pytest.mark.parametrize("any_size", [False, True])
 @pytest.mark.parametrize("pooled", [False, True])
 @pytest.mark.parametrize("name", GOLDENS)
-def test_people_of_the_published_maps(reference, name, pooled):
+def test_people_of_the_published_maps(reference, name, pooled, any_size):
     with np.load(reference / "reference" / f"ae_{name}.npz") as file:
         heatmaps = file["heatmaps"].astype(np.float32).transpose(1, 2, 0)
         tags = file["tags"].astype(np.float32).transpose(1, 2, 0, 3)[::2, ::2, :, 0]
@@ -95,7 +205,7 @@ def test_people_of_the_published_maps(reference, name, pooled):
     coarse = heatmaps.reshape(height // 2, 2, width // 2, 2, joints).mean(axis=(1, 3))
     strides = (coarse, heatmaps) if pooled else (0 * coarse, 2 * heatmaps)
     maps = dict(zip(("heatmaps_4", "heatmaps_2"), strides, strict=True)) | {"tags_4": tags}
-    table = decoded(maps, "efficienthrnet", "peaks", max_peaks=30, threshold=0.1)
+    table = decoded(maps, "efficienthrnet", "peaks", max_peaks=30, threshold=0.1, any_size=any_size)
     found = grouped_peaks(table, COCO_17, (2 * height, 2 * width), 30)
     expected = decode.associative(decode.average_strides(*strides), tags, protocol="fast", refine=False)
     assert len(found) == len(expected) == {"empty": 0, "one_person": 1, "three_people": 3}.get(name, len(expected))

@@ -53,7 +53,8 @@ def export(
         str | None, typer.Option("--batch", help="Images at a time: a number or, not of tflite, any. Default: 1.")
     ] = None,
     any_size: Annotated[
-        bool, typer.Option("--any-size", help="Of onnx, for EfficientHRNet's maps: images of any height and width.")
+        bool,
+        typer.Option("--any-size", help="Of onnx: images of any size that the strides divide."),
     ] = False,
     input_dtype: Annotated[
         str | None, typer.Option("--input-dtype", help="What goes in: uint8 or float32, in [0, 255]. Default: uint8.")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto
 
-from keras_ehrnet.export.onnx_graph import Graph, Value
+from keras_ehrnet.export.onnx_graph import Graph, Side, Value
 from keras_ehrnet.families import FAMILIES
 from keras_ehrnet.skeletons import Skeleton
 from keras_ehrnet.support.messages import missing_package
@@ -51,9 +51,8 @@ class Decoder:
             index = graph.add("ArgMax", [heatmaps.flat], axis=2)
             table = _table(graph, heatmaps, index, heatmaps.values_at(graph, index), subpixel)
             return graph.add("Transpose", [table], perm=[0, 2, 1, 3]), (1, heatmaps.joints, 3)
-        count = min(self.max_peaks, heatmaps.height * heatmaps.width)
         highest = _peaks(graph, heatmaps, FAMILIES[self.family].window, self.threshold)
-        scores, index = graph.add_several("TopK", [highest, _integers(graph, [count])], 2, axis=2)
+        scores, index, count = _best(graph, heatmaps, highest, self.max_peaks)
         tag = graph.add("Sub", [scores, scores])  # none is 0
         if "tags_4" in maps:
             tag = _half_as_fine(graph, heatmaps, index, _Maps.of(graph, maps["tags_4"]))
@@ -113,15 +112,19 @@ class _Maps:
     name: str
     flat: str
     joints: int
-    height: int
-    width: int
+    height: Side
+    width: Side
+    pixels: int | None  # H * W, where it is known
 
     @classmethod
     def of(cls, graph: Graph, value: Value) -> _Maps:
         _, height, width, joints = value.shape
+        assert joints is not None
         name = graph.padded(value)
-        flat = graph.add("Reshape", [name, _integers(graph, [0, joints, height * width])])
-        return cls(name, flat, joints, height, width)
+        pixels = None if height is None or width is None else height * width
+        flat = graph.add("Reshape", [name, graph.integers([0, joints, pixels or -1])])
+        height, width = height or graph.side(name, 2), width or graph.side(name, 3)
+        return cls(name, flat, joints, height, width, pixels)
 
     def values_at(self, graph: Graph, index: str) -> str:
         """Heights at pixels row * W + column, `(B, K, P)`."""
@@ -150,28 +153,40 @@ def _peaks(graph: Graph, maps: _Maps, kernel: int, threshold: float) -> str:
     highest = graph.add("GreaterOrEqual", [maps.name, around])
     peak = graph.add("And", [first, highest])
     heights = graph.add("Where", [peak, maps.name, _number(graph, 0)])
-    return graph.add("Reshape", [heights, _integers(graph, [0, maps.joints, maps.height * maps.width])])
+    return graph.add("Reshape", [heights, graph.integers([0, maps.joints, maps.pixels or -1])])
+
+
+def _best(graph: Graph, maps: _Maps, heights: str, most: int) -> tuple[str, str, int]:
+    """Heights and pixels of the best places, `(B, K, P)`, and P: `most`, or as many pixels as there are known to be."""
+    count = most if maps.pixels is None else min(most, maps.pixels)
+    if maps.pixels is None:
+        # There may be less: zeros behind the last pixel are enough, and no peaks.
+        heights = graph.add("Pad", [heights, graph.integers([0, 0, 0, 0, 0, count])])
+    scores, index = graph.add_several("TopK", [heights, graph.integers([count])], 2, axis=2)
+    if maps.pixels is None:
+        index = graph.add("Min", [index, _last(graph, graph.side(maps.flat, 2))])
+    return scores, index, count
 
 
 def _shifted_maximum(graph: Graph, maps: _Maps, kernel: list[int], pads: list[int]) -> str:
     """The highest of a window that ends before its pixel."""
-    padded = graph.add("Pad", [maps.name, _integers(graph, pads), _number(graph, _NOTHING)])
+    padded = graph.add("Pad", [maps.name, graph.integers(pads), _number(graph, _NOTHING)])
     pooled = graph.add("MaxPool", [padded], kernel_shape=kernel)
-    start, end, axes = (_integers(graph, values) for values in ([0, 0], [maps.height, maps.width], [2, 3]))
+    start, end, axes = (graph.integers(values) for values in ([0, 0], [maps.height, maps.width], [2, 3]))
     return graph.add("Slice", [pooled, start, end, axes])
 
 
 def _row_and_column(graph: Graph, maps: _Maps, index: str) -> tuple[str, str]:
-    width = _integers(graph, maps.width)
+    width = graph.integers(maps.width)
     row = graph.add("Div", [index, width])
     return row, graph.add("Sub", [index, graph.add("Mul", [row, width])])
 
 
 def _half_as_fine(graph: Graph, maps: _Maps, index: str, tags: _Maps) -> str:
     """Values at pixels of `maps`, of maps half as large."""
-    two = _integers(graph, 2)
+    two = graph.integers(2)
     row, column = (graph.add("Div", [place, two]) for place in _row_and_column(graph, maps, index))
-    start = graph.add("Mul", [row, _integers(graph, tags.width)])
+    start = graph.add("Mul", [row, graph.integers(tags.width)])
     return tags.values_at(graph, graph.add("Add", [start, column]))
 
 
@@ -180,7 +195,7 @@ def _table(graph: Graph, maps: _Maps, index: str, scores: str, subpixel: str, *m
     row, column = _row_and_column(graph, maps, index)
     y = _between_pixels(graph, maps, index, scores, row, maps.height, maps.width, subpixel)
     x = _between_pixels(graph, maps, index, scores, column, maps.width, 1, subpixel)
-    last = _integers(graph, [-1])
+    last = graph.integers([-1])
     columns = [graph.add("Unsqueeze", [name, last]) for name in (y, x, scores, *more)]
     found = graph.add("Greater", [columns[2], _number(graph, 0)])
     table = graph.add("Concat", columns, axis=3)
@@ -188,21 +203,32 @@ def _table(graph: Graph, maps: _Maps, index: str, scores: str, subpixel: str, *m
 
 
 def _between_pixels(
-    graph: Graph, maps: _Maps, index: str, center: str, place: str, side: int, step: int, subpixel: str
+    graph: Graph, maps: _Maps, index: str, center: str, place: str, side: Side, step: Side, subpixel: str
 ) -> str:
     """One coordinate of pixels in [0, 1] of the map, moved between the pixels; `step` leads to the next pixel."""
     coordinate = graph.add("Add", [graph.add("Cast", [place], to=TensorProto.FLOAT), _number(graph, 0.5)])
     if subpixel != "none":
         # Beyond the border lies what lies at it.
-        last = _integers(graph, side - 1)
-        back = graph.add("Min", [place, _integers(graph, 1)])
-        forth = graph.add("Min", [graph.add("Sub", [last, place]), _integers(graph, 1)])
-        stride = _integers(graph, step)
+        last = _last(graph, side)
+        back = graph.add("Min", [place, graph.integers(1)])
+        forth = graph.add("Min", [graph.add("Sub", [last, place]), graph.integers(1)])
+        stride = graph.integers(step)
         before = graph.add("Sub", [index, graph.add("Mul", [back, stride])])
         after = graph.add("Add", [index, graph.add("Mul", [forth, stride])])
         heights = maps.values_at(graph, before), center, maps.values_at(graph, after)
         coordinate = graph.add("Add", [coordinate, _SUBPIXEL[subpixel](graph, *heights)])
-    return graph.add("Mul", [coordinate, _number(graph, 1 / side)])
+    return graph.add("Mul", [coordinate, _share(graph, side)])
+
+
+def _last(graph: Graph, side: Side) -> str:
+    return graph.integers(side - 1) if isinstance(side, int) else graph.add("Sub", [side, graph.integers(1)])
+
+
+def _share(graph: Graph, side: Side) -> str:
+    """What a pixel is of a side."""
+    if isinstance(side, int):
+        return _number(graph, 1 / side)
+    return graph.add("Reciprocal", [graph.add("Cast", [side], to=TensorProto.FLOAT)])
 
 
 def _quarter(graph: Graph, before: str, center: str, after: str) -> str:

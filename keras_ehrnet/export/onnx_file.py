@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from keras_ehrnet.families import FAMILIES
 from keras_ehrnet.metadata import ONNX_KEY, Metadata, Output, sealed
 from keras_ehrnet.skeletons import Skeleton
 from keras_ehrnet.support.files import write_file
@@ -69,10 +70,10 @@ def onnx(
         max_people: int. N, for several people with `decode="poses"`.
         max_peaks: int. P, for `decode="peaks"`.
         batch: int, or None for any number of images.
-        any_size: bool. Whether images may have any height and width that the family's strides divide; `input_size` is
-            then what predictors go by. For maps (`decode="none"`) of a model that takes any size, as EfficientHRNet
-            does where it is built without `input_shape`: decoders inside a file reckon with the sides of its maps as
-            constants, since they are those of the TensorFlow Lite files, whose tensors have fixed shapes.
+        any_size: bool. Whether images may have any height and width, of which `keras_ehrnet.families.side_multiple`
+            tells what divides them: EfficientHRNet 32, EfficientPose 8 (16 with `multi_person`), EfficientPose-A/B/C
+            16. `input_size` is then what predictors go by: of EfficientHRNet for the short side of an image, of the
+            others for all of it.
         input_dtype: str. `"uint8"`, or `"float32"` for runtimes that take no bytes (TensorRT before 8.5).
         opset: int. Version of ONNX's operators, 13 to 21.
         license: str, or None. SPDX identifier of the weights' license; None: the registered one of published weights.
@@ -102,14 +103,11 @@ def onnx(
     common.check_batch(batch)
     convert.check_decoder(decode, max_people=max_people, max_peaks=max_peaks)
     network = common.load(source, weights, skeleton, input_size)
-    if any_size and not (network.any_size and decode == "none"):
-        raise ValueError(
-            "Images of any size are for maps of a model that takes them: leave out any_size, or take decode='none' and "
-            f"EfficientHRNet. Received: any_size=True with decode={decode!r} for {network.name!r}"
-        )
     limbs = convert.tells_by_limbs(network, decode, multi_person)
     settings = convert.decoder_settings(decode, network.multi_person, limbs, max_people, max_peaks)
     plain = plain_model(network.model, network.input_size)
+    if any_size:
+        onnx_layers.check_any_size(plain, FAMILIES[network.family].multiple)
     metadata = common.describe_maps(network, plain, batch=batch, any_size=any_size, dtype=input_dtype, license=license)
     decoder = None
     if decode != "none":

@@ -1,7 +1,7 @@
 """TensorFlow functions as ONNX operators: decoders with loops become part of an ONNX file as they are.
 
-For functions of tensors whose shapes are known, made of the operations in `onnx_operations.EMITTERS`: what
-`keras_ehrnet.decode.graph` consists of. Values keep their types (float32, int32, bool) and their order of channels.
+For functions of the operations in `onnx_operations.EMITTERS`: what `keras_ehrnet.decode.graph` consists of. Values keep
+their types (float32, int32, bool) and their order of channels; sides that are known become constants.
 """
 
 from __future__ import annotations
@@ -83,11 +83,22 @@ class Translation:
         return self.graph.add(operator, inputs, **attributes)
 
     def integers(self, *values: int) -> str:
-        """Sides, places and axes are 64 bits wide in ONNX."""
+        """Known sides, places and axes, which are 64 bits wide in ONNX."""
         return self.constant(np.array(values, np.int64))
 
-    def shaped(self, name: str, shape: Sequence[int]) -> str:
-        return self.add("Reshape", name, self.integers(*shape))
+    def shaped(self, name: str, shape: Sequence[int | None]) -> str:
+        """A value in another shape, of which one side may be whatever is left."""
+        if list(shape).count(None) > 1:
+            raise ValueError(f"The ONNX export finds out one side of a shape by itself. Received: {tuple(shape)}")
+        return self.add("Reshape", name, self.integers(*(-1 if side is None else side for side in shape)))
+
+    def wide(self, name: str) -> str:
+        """Integers as sides, places and axes."""
+        return self.add("Cast", name, to=TensorProto.INT64)
+
+    def sides(self, name: str, count: int) -> str:
+        """So many integers as sides: by the zeros shape inference knows inside loops how many there are."""
+        return self.add("Add", self.wide(name), self.constant(np.zeros(count, np.int64)))
 
     def cast(self, name: str, dtype: Any) -> str:
         return self.add("Cast", name, to=TYPES[dtype])

@@ -13,6 +13,9 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 Pads = tuple[int, int, int, int]
 """Top, left, bottom, right: the order of ONNX."""
 
+Side = int | str
+"""Of a tensor: a number or, of images of any size, the name of one that the graph computes, of shape `(1,)`."""
+
 
 @dataclass(frozen=True)
 class Value:
@@ -20,12 +23,12 @@ class Value:
 
     Args:
         name: str. Its name in ONNX, where it is channels first.
-        shape: tuple. Its shape in Keras, channels last, with `pads`.
+        shape: tuple. Its shape in Keras, channels last, with `pads`; height and width are None where they are free.
         pads: `Pads`. Zeros around it that are still to be added: the next convolution can do that by itself.
     """
 
     name: str
-    shape: tuple[int, ...]
+    shape: tuple[int | None, ...]
     pads: Pads = (0, 0, 0, 0)
 
 
@@ -64,6 +67,18 @@ class Graph:
         name = self.name(name)
         self.constants.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
         return name
+
+    def integers(self, values: Side | Sequence[Side]) -> str:
+        """The name of a side, or of several in a row: a constant where all are known."""
+        if isinstance(values, str):
+            return values
+        if isinstance(values, int) or not any(isinstance(side, str) for side in values):
+            return self.constant(np.array(values, np.int64), "integers")
+        return self.add("Concat", [side if isinstance(side, str) else self.integers([side]) for side in values], axis=0)
+
+    def side(self, name: str, axis: int) -> str:
+        """Appends what asks a tensor for a side, of shape `(1,)`; returns its name."""
+        return self.add("Slice", [self.add("Shape", [name]), self.integers([axis]), self.integers([axis + 1])])
 
     def padded(self, value: Value) -> str:
         """The name of a value with its zeros around it."""

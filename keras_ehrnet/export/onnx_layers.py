@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import keras
@@ -48,8 +49,8 @@ def graph_of(
         model: `keras.Model`, functional, of the layers in `EMITTERS`, with one image input of fixed height and width.
         input_dtype: str. `"uint8"` or `"float32"`.
         batch: int, or None for any number of images.
-        any_size: bool. Whether height and width are free, without a decoder. Of sides that all strides divide, as
-            they do the model's, the zeros around them are the same.
+        any_size: bool. Whether height and width are free. Of sides that all strides divide, as they do the model's,
+            the zeros around them are the same.
         decoder: `Decoder`, or None for the model's outputs as they are.
 
     Returns:
@@ -78,23 +79,50 @@ def graph_of(
     arrived = {name: _known(values, tensor, model) for name, tensor in outputs.items()}
     if decoder is None:
         shapes = {name: tuple(tensor.shape[1:]) for name, tensor in outputs.items()}
+        free = any_size
         for name, value in arrived.items():
             graph.scope = name
             _channels_last(graph, graph.padded(value), len(value.shape), name)
     else:
+        if any_size:
+            arrived = {
+                name: replace(value, shape=(value.shape[0], None, None, value.shape[3]))
+                for name, value in arrived.items()
+            }
         result, shape = decoder(graph, arrived)
-        shapes = {decoder.decode: shape}
+        shapes, free = {decoder.decode: shape}, False
         graph.nodes.append(helper.make_node("Identity", [result], [decoder.decode], name=decoder.decode))
     return helper.make_graph(
         graph.nodes,
         model.name,
         [helper.make_tensor_value_info("image", INPUT_TYPES[input_dtype], _shape(image.shape[1:], batch, any_size))],
         [
-            helper.make_tensor_value_info(name, TensorProto.FLOAT, _shape(shape, batch, any_size, f"{name}_"))
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, _shape(shape, batch, free, f"{name}_"))
             for name, shape in shapes.items()
         ],
         graph.constants,
     )
+
+
+def check_any_size(model: keras.Model, multiple: int) -> None:
+    """ValueError for a network that pads some images otherwise than those of its own size.
+
+    Args:
+        model: `keras.Model`, functional, of fixed size.
+        multiple: int. What the sides of all images are multiples of.
+    """
+    own = model.inputs[0].shape[1:3]
+    for layer in model.layers:
+        size = layer.output.shape[1:3]
+        # Of vectors nothing is padded, and what a padding layer adds is in what follows it.
+        if len(size) < 2 or size == (1, 1) or isinstance(layer, layers.ZeroPadding2D):
+            continue
+        if any(side % part or multiple % (side // part) for side, part in zip(own, size, strict=True)):
+            raise ValueError(
+                f"Images of any size, whose sides are multiples of {multiple}, are for networks whose strides divide "
+                f"that: leave out any_size. Received: any_size=True for {model.name!r}, in which {layer.name!r} makes "
+                f"{size} of {own}"
+            )
 
 
 def _shape(sides: Sequence[int | str], batch: int | None, any_size: bool = False, of: str = "") -> list[int | str]:
@@ -152,10 +180,13 @@ def _require(holds: bool, layer: layers.Layer, what: str) -> None:
         raise ValueError(f"The ONNX export of {type(layer).__name__} needs {what}. Received: layer {layer.name!r}")
 
 
-def same_pads(sides: Iterable[int], kernel: Sequence[int], strides: Sequence[int]) -> Pads:
-    """TensorFlow's SAME padding: as many outputs as inputs per stride, the odd zero below and on the right."""
+def same_pads(sides: Iterable[int | None], kernel: Sequence[int], strides: Sequence[int]) -> Pads:
+    """TensorFlow's SAME padding: as many outputs as inputs per stride, the odd zero below and on the right.
+
+    Sides of which nothing is known are multiples of the stride.
+    """
     totals = [
-        max((math.ceil(side / stride) - 1) * stride + size - side, 0)
+        max((math.ceil((side or stride) / stride) - 1) * stride + size - (side or stride), 0)
         for side, size, stride in zip(sides, kernel, strides, strict=True)
     ]
     top, left = (total // 2 for total in totals)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
-from onnx import TensorProto
 
 from keras_ehrnet.export.onnx_functions import TYPES, Emitter, Translation
 from keras_ehrnet.export.onnx_layers import same_pads
@@ -62,7 +61,8 @@ def _axes(operation: tf.Operation, index: int = 1) -> list[int]:
     return [int(axis) for axis in _static(operation, index).ravel()]
 
 
-def _shape(tensor: tf.Tensor) -> list[int]:
+def _shape(tensor: tf.Tensor) -> list[int | None]:
+    """Sides of a tensor; None is what depends on the images' size."""
     return tensor.shape.as_list()
 
 
@@ -123,7 +123,7 @@ def _gathered(to: Translation, operation: tf.Operation, arguments: Sequence[str]
 
 
 def _padded(to: Translation, operation: tf.Operation, arguments: Sequence[str]) -> str:
-    return to.add("Pad", arguments[0], to.integers(*_static(operation, 1).T.ravel()))
+    return to.add("Pad", arguments[0], to.integers(*_static(operation, 1).T.ravel()), *arguments[2:])
 
 
 def _stacked(to: Translation, operation: tf.Operation, arguments: Sequence[str]) -> str:
@@ -139,13 +139,18 @@ def _joined(to: Translation, operation: tf.Operation, arguments: Sequence[str]) 
 
 
 def _reshaped(to: Translation, operation: tf.Operation, arguments: Sequence[str]) -> str:
-    return to.shaped(arguments[0], _shape(operation.outputs[0]))
+    shape = _shape(operation.outputs[0])
+    if shape.count(None) > 1:
+        return to.add("Reshape", arguments[0], to.sides(arguments[1], len(shape)))
+    return to.shaped(arguments[0], shape)
 
 
 def _slice(to: Translation, operation: tf.Operation, arguments: Sequence[str]) -> str:
-    """A part of a tensor that may begin anywhere; its size is known."""
-    begin = to.add("Cast", arguments[1], to=TensorProto.INT64)
-    return to.add("Slice", arguments[0], begin, to.add("Add", begin, to.integers(*_shape(operation.outputs[0]))))
+    """A part of a tensor that may begin anywhere, and be of any size, but for -1: up to the end."""
+    begin, shape = to.wide(arguments[1]), _shape(operation.outputs[0])
+    known = [side for side in shape if side is not None]
+    end = to.add("Add", begin, to.integers(*known) if len(known) == len(shape) else to.wide(arguments[2]))
+    return to.add("Slice", arguments[0], begin, end)
 
 
 def _indexed(to: Translation, operation: tf.Operation, arguments: Sequence[str]) -> str:
@@ -176,7 +181,8 @@ def _indexed(to: Translation, operation: tf.Operation, arguments: Sequence[str])
 
 
 def _highest(to: Translation, operation: tf.Operation, arguments: Sequence[str]) -> list[str]:
-    count = to.integers(int(_static(operation, 1)))
+    known = tf.get_static_value(operation.inputs[1])
+    count = to.integers(int(known)) if known is not None else to.wide(to.shaped(arguments[1], (1,)))
     values, index = to.graph.add_several("TopK", [arguments[0], count], 2, axis=-1)
     return [values, to.cast(index, operation.outputs[1].dtype)]
 
@@ -199,10 +205,15 @@ def _pooled(to: Translation, operation: tf.Operation, arguments: Sequence[str]) 
 def _resized(to: Translation, operation: tf.Operation, arguments: Sequence[str]) -> str:
     if operation.get_attr("align_corners") or not operation.get_attr("half_pixel_centers"):
         raise ValueError(f"The ONNX export resizes between the centers of pixels. Received: {operation.name}")
-    before, after = (_shape(tensor) for tensor in (operation.inputs[0], operation.outputs[0]))
-    factors = to.constant(np.array([1, 1, after[1] / before[1], after[2] / before[2]], np.float32))
+    images, *before, channels = operation.inputs[0].shape.as_list()
+    after = _shape(operation.outputs[0])[1:3]
+    factors = [new / old for old, new in zip(before, after, strict=True) if old is not None and new is not None]
+    if len(factors) == 2:
+        sizes = [to.constant(np.array([1, 1, *factors], np.float32))]
+    else:
+        sizes = ["", to.add("Concat", to.integers(images, channels), to.sides(arguments[1], 2), axis=0)]
     name = to.add("Transpose", arguments[0], perm=_FIRST)
-    return to.add("Transpose", to.add("Resize", name, "", factors, mode="linear"), perm=_LAST)
+    return to.add("Transpose", to.add("Resize", name, "", *sizes, mode="linear"), perm=_LAST)
 
 
 _FIRST, _LAST = [0, 3, 1, 2], [0, 2, 3, 1]
@@ -241,12 +252,15 @@ EMITTERS: dict[str, Emitter] = {
     "Neg": _as("Neg"),
     "Pack": _stacked,
     "Pad": _padded,
+    "PadV2": _padded,
     "Pow": _as("Pow"),
+    "Range": _as("Range"),
     "RealDiv": _as("Div"),
     "Reshape": _reshaped,
     "ResizeBilinear": _resized,
     "Round": _as("Round"),
     "SelectV2": _select,
+    "Shape": lambda to, operation, arguments: to.cast(to.add("Shape", *arguments), operation.outputs[0].dtype),
     "Slice": _slice,
     "Sqrt": _as("Sqrt"),
     "StatelessWhile": _while,

@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_ehrnet import decode
 from keras_ehrnet.decode import NetworkOutputs
-from keras_ehrnet.decode.exported import best_peaks, grouped_peaks, one_person, several_people
+from keras_ehrnet.decode.exported import Size, best_peaks, grouped_peaks, one_person, several_people
 from keras_ehrnet.families import FAMILIES
 from keras_ehrnet.geometry import Affine, Geometry, box_region, letterbox_geometry, resize_geometry
 from keras_ehrnet.poses import Poses
@@ -72,10 +72,11 @@ def _is_number(value: object) -> TypeGuard[float]:
 
 def check_settings(network: Network, settings: Settings) -> None:
     """ValueError for settings that a network cannot follow, rather than a result without them."""
-    if settings.scales != (1.0,) and not (network.family == "efficienthrnet" and network.any_size):
+    if settings.scales != (1.0,) and not (_is_grouped(network) and network.any_size):
         raise ValueError(
-            "Several scales are for EfficientHRNet with free input sizes. "
-            f"Received: scales={settings.scales} for {network.name!r}"
+            "Several scales are for EfficientHRNet's maps with free input sizes. "
+            f"Received: scales={settings.scales} for {network.name!r}, input "
+            f"{'free' if network.any_size else network.input_size}, decode={network.decode!r}"
         )
     for name, wanted in (("multi_person", settings.multi_person), ("smooth", settings.smooth)):
         if wanted and network.family != "efficientpose":
@@ -157,8 +158,7 @@ def estimate(
             raise ValueError(f"Boxes are given per image. Received: {len(boxes)} for {len(images)} images")
         people = [_in_boxes(network, image, here, settings) for image, here in zip(images, boxes, strict=True)]
     else:
-        groups_maps = network.family == "efficienthrnet" and network.decode == "none"
-        estimator = _bottom_up if groups_maps else _letterboxed
+        estimator = _bottom_up if _is_grouped(network) else _whole
         least = network.min_score if settings.min_score is None else settings.min_score
         people = estimator(network, images, settings)
         if refine is not None:
@@ -193,14 +193,18 @@ def _inside(poses: Poses, image: np.ndarray) -> Poses:
     return replace(poses, keypoints=keypoints, image_size=(width, height))
 
 
+def _is_grouped(network: Network) -> bool:
+    """Whether people are put together here, from maps with tags."""
+    return network.family == "efficienthrnet" and network.decode == "none"
+
+
 def _bottom_up(network: Network, images: Sequence[np.ndarray], settings: Settings) -> list[Poses]:
     return [_grouped(network, image, settings) for image in images]
 
 
 def _grouped(network: Network, image: np.ndarray, settings: Settings) -> Poses:
     """EfficientHRNet on one image: at every scale, as it is and mirrored; then associative embedding."""
-    height, width = image.shape[:2]
-    geometries = {scale: _bottom_up_geometry(network, width, height, scale, settings) for scale in settings.scales}
+    geometries = {scale: _fitted(network, image, scale, min(settings.scales)) for scale in settings.scales}
     outputs = []
     for scale, geometry in geometries.items():
         warped = geometry.warp(image)
@@ -230,16 +234,17 @@ def _maps_to_group(
     return decode.aggregate(outputs, size=size, flip_permutation=network.skeleton.flip_permutation)
 
 
-def _bottom_up_geometry(network: Network, width: int, height: int, scale: float, settings: Settings) -> Geometry:
-    if not network.any_size:
-        return letterbox_geometry(width, height, *network.input_size[::-1])
-    return resize_geometry(width, height, min(network.input_size), scale, min(settings.scales))
+def _fitted(network: Network, image: np.ndarray, scale: float = 1.0, min_scale: float = 1.0) -> Geometry:
+    """How a whole image is sized: for EfficientHRNet of any size as its paper does, else to fit into the input."""
+    if network.family != "efficienthrnet" or not network.any_size:
+        return whole_geometry(network, image)
+    height, width = image.shape[:2]
+    return resize_geometry(width, height, min(network.input_size), scale, min_scale)
 
 
-def _letterboxed(network: Network, images: Sequence[np.ndarray], settings: Settings) -> list[Poses]:
-    """Networks for one person, and those that find people by themselves: the whole image, fitted into the input."""
-    geometries = [whole_geometry(network, image) for image in images]
-    return _placed(network, images, geometries, settings)
+def _whole(network: Network, images: Sequence[np.ndarray], settings: Settings) -> list[Poses]:
+    """Networks for one person, and those that find people by themselves: the whole image."""
+    return _placed(network, images, [_fitted(network, image) for image in images], settings)
 
 
 def _in_boxes(network: Network, image: np.ndarray, boxes: np.ndarray, settings: Settings) -> Poses:
@@ -265,10 +270,7 @@ def heatmap(network: Network, image: np.ndarray) -> np.ndarray:
             f"decode='none'. Received: {network.name!r} with decode={network.decode!r}"
         )
     height, width = image.shape[:2]
-    grouped = network.family == "efficienthrnet"
-    geometry = (
-        _bottom_up_geometry(network, width, height, 1.0, Settings()) if grouped else whole_geometry(network, image)
-    )
+    geometry = _fitted(network, image)
     maps = network(geometry.warp(image)[None])
     strides = FAMILIES[network.family].strides
     finest = min((name for name in maps if name.startswith("heatmaps")), key=lambda name: strides[name])
@@ -291,15 +293,18 @@ def box_geometry(network: Fitted, box: np.ndarray) -> Geometry:
 def _placed(
     network: Network, images: Sequence[np.ndarray], geometries: Sequence[Geometry], settings: Settings
 ) -> list[Poses]:
-    batch = np.stack([geometry.warp(image) for geometry, image in zip(geometries, images, strict=True)])
-    maps = network(batch)
-    if settings.flip:
-        maps = _averaged(maps, network(batch[:, :, ::-1]), network)
-    people = [
-        _decoded(network, {name: values[index] for name, values in maps.items()}, settings)
-        for index in range(len(images))
-    ]
-    return [_to_image(poses, geometry) for poses, geometry in zip(people, geometries, strict=True)]
+    people: dict[int, Poses] = {}
+    sizes = [(geometry.resized_height, geometry.resized_width) for geometry in geometries]
+    for size in dict.fromkeys(sizes):
+        alike = [index for index, own in enumerate(sizes) if own == size]
+        batch = np.stack([geometries[index].warp(images[index]) for index in alike])
+        maps = network(batch)
+        if settings.flip:
+            maps = _averaged(maps, network(batch[:, :, ::-1]), network)
+        for place, index in enumerate(alike):
+            poses = _decoded(network, {name: values[place] for name, values in maps.items()}, size, settings)
+            people[index] = _to_image(poses, geometries[index])
+    return [people[index] for index in range(len(images))]
 
 
 def _averaged(maps: dict[str, np.ndarray], flipped: dict[str, np.ndarray], network: Network) -> dict[str, np.ndarray]:
@@ -310,18 +315,18 @@ def _averaged(maps: dict[str, np.ndarray], flipped: dict[str, np.ndarray], netwo
     return {**maps, "heatmaps": (maps["heatmaps"] + upright) / 2}
 
 
-def _decoded(network: Network, maps: dict[str, np.ndarray], settings: Settings) -> Poses:
-    """People in one network input, in its pixels."""
+def _decoded(network: Network, maps: dict[str, np.ndarray], size: Size, settings: Settings) -> Poses:
+    """People in one network input of a size (height, width), in its pixels."""
     # Decoders of maps look at their values themselves.
     if network.decode != "none" and not all(np.isfinite(values).all() for values in maps.values()):
         raise ModelError(
             "The network gives NaN or infinity: its file is damaged, or its training went astray. "
             f"Received: {network.name!r}"
         )
-    return _DECODERS[network.family, network.decode](network, maps, settings)
+    return _DECODERS[network.family, network.decode](network, maps, size, settings)
 
 
-def _from_maps(network: Network, maps: dict[str, np.ndarray], settings: Settings) -> Poses:
+def _from_maps(network: Network, maps: dict[str, np.ndarray], _: Size, settings: Settings) -> Poses:
     """One person where the heatmaps are highest or, of EfficientPose, several by their limbs."""
     skeleton, family = network.skeleton, FAMILIES[network.family]
     if not settings.multi_person:
@@ -337,20 +342,20 @@ def _from_maps(network: Network, maps: dict[str, np.ndarray], settings: Settings
     return poses.resized((stride, stride))
 
 
-def _from_peaks(network: Network, maps: dict[str, np.ndarray], settings: Settings) -> Poses:
-    return best_peaks(maps["peaks"], network.skeleton, network.input_size)
+def _from_peaks(network: Network, maps: dict[str, np.ndarray], size: Size, settings: Settings) -> Poses:
+    return best_peaks(maps["peaks"], network.skeleton, size)
 
 
-def _from_grouped_peaks(network: Network, maps: dict[str, np.ndarray], settings: Settings) -> Poses:
-    return grouped_peaks(maps["peaks"], network.skeleton, network.input_size, settings.max_people)
+def _from_grouped_peaks(network: Network, maps: dict[str, np.ndarray], size: Size, settings: Settings) -> Poses:
+    return grouped_peaks(maps["peaks"], network.skeleton, size, settings.max_people)
 
 
-def _from_poses(network: Network, maps: dict[str, np.ndarray], settings: Settings) -> Poses:
+def _from_poses(network: Network, maps: dict[str, np.ndarray], size: Size, settings: Settings) -> Poses:
     decoded = several_people if network.multi_person else one_person
-    return decoded(maps["poses"], network.skeleton, network.input_size)
+    return decoded(maps["poses"], network.skeleton, size)
 
 
-_DECODERS: dict[tuple[str, str], Callable[[Network, dict[str, np.ndarray], Settings], Poses]] = {
+_DECODERS: dict[tuple[str, str], Callable[[Network, dict[str, np.ndarray], Size, Settings], Poses]] = {
     ("efficientpose", "none"): _from_maps,
     ("efficientpose", "peaks"): _from_peaks,
     ("efficientpose", "poses"): _from_poses,

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from keras_ehrnet.families import side_multiple
 from keras_ehrnet.metadata import Metadata, need_seal, onnx_parts
 from keras_ehrnet.runtime.network import in_batches, need_agreement
-from keras_ehrnet.support.errors import ModelError, reading, reason
+from keras_ehrnet.support.errors import ImageError, ModelError, reading, reason
 from keras_ehrnet.support.files import sha256
+from keras_ehrnet.support.messages import is_size
 
 # On CPUs its blocked convolutions are some tenths faster, but move EfficientPose's maps by 0.2 % of their deviation.
 _INEXACT_OPTIMIZERS = ["NchwcTransformer"]
@@ -65,9 +67,25 @@ class OnnxNetwork:
         self._outputs = list(outputs)
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Maps for a batch of uint8 RGB images of shape `(B, H, W, 3)`."""
+        """Maps, or what is decoded from them, for a batch of uint8 RGB images of shape `(B, H, W, 3)`.
+
+        Raises:
+            ImageError: for images of a size that the file does not take.
+            ModelError: if onnxruntime cannot run it.
+        """
         images = np.asarray(images)
+        if self.any_size:
+            self._check_size(images)
         return in_batches(self._run, images, self._batch)
+
+    def _check_size(self, images: np.ndarray) -> None:
+        """Of other sizes, maps of several strides do not fit each other."""
+        multiple = side_multiple(self.family, self.multi_person)
+        if images.ndim != 4 or not is_size(images.shape[1:3], multiple):
+            raise ImageError(
+                f"{self.name!r} takes images (batch, height, width, 3) whose height and width are multiples of "
+                f"{multiple}. Received: images of shape {images.shape}"
+            )
 
     def _run(self, images: np.ndarray) -> dict[str, np.ndarray]:
         batch = np.ascontiguousarray(images, self.metadata.input.dtype)

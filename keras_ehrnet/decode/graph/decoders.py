@@ -1,8 +1,8 @@
 """Decoders as TensorFlow graphs, for files that give people instead of maps: twins of those in NumPy.
 
-They consist of operations that every LiteRT (TensorFlow Lite) interpreter has, with static shapes and int32 indices.
-Inputs are a network's maps for one image, float32 `(1, H, W, K)`. Outputs are float32, with all coordinates in [0, 1]
-of the network's input:
+They consist of operations that every LiteRT (TensorFlow Lite) interpreter has, with int32 indices, and with static
+shapes where the maps' are known. Inputs are a network's maps for one image, float32 `(1, H, W, K)`. Outputs are
+float32, with all coordinates in [0, 1] of the network's input:
 
 - `peaks`, `(1, K, P, 4)`: y, x, score and tag of each joint's P highest peaks, best first. The tag is 0 for families
   without tags. Rows after the last peak are zero.
@@ -31,7 +31,9 @@ def average_strides(heatmaps_4: tf.Tensor, heatmaps_2: tf.Tensor) -> tf.Tensor:
     """The mean of stride-4 heatmaps, upsampled to stride 2, and stride-2 heatmaps: `decode.average_strides`."""
     import tensorflow as tf
 
-    return (tf.image.resize(heatmaps_4, heatmaps_2.shape[1:3]) + heatmaps_2) * 0.5
+    from keras_ehrnet.decode.graph.sides import sides
+
+    return (tf.image.resize(heatmaps_4, sides(heatmaps_2)[1:3]) + heatmaps_2) * 0.5
 
 
 def peaks(
@@ -98,13 +100,14 @@ def single_person(heatmaps: tf.Tensor, *, subpixel: str = "none") -> tf.Tensor:
     import tensorflow as tf
 
     from keras_ehrnet.decode.graph import maxima
+    from keras_ehrnet.decode.graph.sides import every_pixel, sides
 
     heatmaps = tf.convert_to_tensor(heatmaps)
-    _, _, width, joints = heatmaps.shape
+    _, _, width, joints = sides(heatmaps)
     joint = np.arange(joints, dtype=np.int32)
     highest = tf.transpose(tf.reduce_max(heatmaps, axis=2)[0])
     rows = tf.argmax(highest, axis=1, output_type=tf.int32)
-    across = np.arange(width, dtype=np.int32)
+    across = every_pixel(width)
     columns = tf.argmax(maxima.at(heatmaps, rows[:, None], across, joint[:, None]), axis=1, output_type=tf.int32)
     y, x = maxima.between_pixels(heatmaps, rows, columns, joint, subpixel)
     scores = tf.reduce_max(highest, axis=1)
@@ -216,9 +219,11 @@ def pafs(
     import tensorflow as tf
 
     from keras_ehrnet.decode.graph import grouping, limbs, maxima
+    from keras_ehrnet.decode.graph.sides import real, sides
 
     heatmaps, fields = tf.convert_to_tensor(heatmaps), tf.convert_to_tensor(pafs)
-    _, height, width, joints = heatmaps.shape
+    _, height, width, joints = sides(heatmaps)
+    height, width = real(height), real(width)
     joint = np.arange(joints, dtype=np.int32)[:, None]
     candidates = maxima.find_peaks(heatmaps, max_people, threshold, paf.NMS_KERNEL)
     y, x = maxima.between_pixels(heatmaps, candidates.rows, candidates.columns, joint, "parabola")

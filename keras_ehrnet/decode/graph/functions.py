@@ -43,7 +43,7 @@ def maps_needed(family: str, multi_person: bool = False) -> tuple[str, ...]:
 def decoder_function(
     family: str,
     decode: str,
-    map_shapes: Mapping[str, tuple[int, ...]],
+    map_shapes: Mapping[str, tuple[int | None, ...]],
     *,
     skeleton: Skeleton,
     multi_person: bool = False,
@@ -58,7 +58,8 @@ def decoder_function(
         family: str. Key of `keras_ehrnet.families.FAMILIES`.
         decode: str. `"peaks"` or `"poses"`: also the name of the output.
         map_shapes: mapping of str to tuple of int. Shapes `(1, H, W, K)` of the network's outputs by name; those that
-            the decoder does not need are ignored.
+            the decoder does not need are ignored. H and W are None for maps of images of any size that
+            `keras_ehrnet.families.side_multiple` divides.
         skeleton: `Skeleton`. What the K joints are.
         multi_person: bool. Whether EfficientPose's people are told apart by their limbs; for `decode="poses"`.
         max_people: int. At most so many people; for `decode="poses"` of several.
@@ -148,32 +149,37 @@ class _Options:
 
 
 def _checked_shapes(
-    family: str, names: tuple[str, ...], map_shapes: Mapping[str, tuple[int, ...]], skeleton: Skeleton
-) -> dict[str, tuple[int, ...]]:
+    family: str, names: tuple[str, ...], map_shapes: Mapping[str, tuple[int | None, ...]], skeleton: Skeleton
+) -> dict[str, tuple[int | None, ...]]:
     shapes = {name: tuple(map_shapes[name]) for name in names if name in map_shapes}
     fits = len(shapes) == len(names) and all(
-        len(shape) == 4 and shape[0] == 1 and None not in shape and _channels_fit(name, shape[3], skeleton)
-        for name, shape in shapes.items()
+        len(shape) == 4 and shape[0] == 1 and _channels_fit(name, shape[3], skeleton) for name, shape in shapes.items()
     )
-    if fits and "tags_4" in shapes:
-        height, width = shapes["tags_4"][1:3]
-        fits = shapes["heatmaps_4"][1:3] == (height, width) and shapes["heatmaps_2"][1:3] == (2 * height, 2 * width)
-    elif fits:
-        fits = len({shape[1:3] for shape in shapes.values()}) == 1
-        fits = fits and all(side % 2 == 0 for side in shapes[names[0]][1:3])
-    if not fits:
+    if not fits or not _sizes_fit({name: shape[1:3] for name, shape in shapes.items()}):
         raise ValueError(
-            f"The decoder of {family!r} needs {', '.join(names)} of static shapes (1, H, W, {skeleton.num_joints}), H "
-            "and W even, pafs with two channels for each limb, as the network gives them. "
+            f"The decoder of {family!r} needs {', '.join(names)} of shapes (1, H, W, {skeleton.num_joints}), H and W "
+            "even or, of all, None, pafs with two channels for each limb, as the network gives them. "
             f"Received: {dict(map_shapes)}"
         )
     return shapes
 
 
-def _channels_fit(name: str, channels: int, skeleton: Skeleton) -> bool:
+def _channels_fit(name: str, channels: int | None, skeleton: Skeleton) -> bool:
     if name == "pafs":
-        return channels % 2 == 0 and 0 < channels <= 2 * len(skeleton.limbs)
+        return channels in range(2, 2 * len(skeleton.limbs) + 1, 2)
     return channels == skeleton.num_joints
+
+
+def _sizes_fit(sizes: Mapping[str, tuple[int | None, ...]]) -> bool:
+    """Whether maps are of one image: of unknown size, or all as large as their strides make them."""
+    sides = [side for size in sizes.values() for side in size]
+    known = [side for side in sides if side is not None]
+    if len(known) < len(sides):
+        return not known
+    if "tags_4" not in sizes:
+        return len(set(sizes.values())) == 1 and all(side % 2 == 0 for side in known)
+    fine = tuple(side * 2 for side in sizes["tags_4"] if side is not None)
+    return sizes["heatmaps_4"] == sizes["tags_4"] and sizes["heatmaps_2"] == fine
 
 
 def _peaks(maps: Mapping[str, tf.Tensor], options: _Options) -> tf.Tensor:

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from keras_ehrnet.decode.graph.assignment import assign
 from keras_ehrnet.decode.graph.maxima import Peaks, by_joint, max_pool
+from keras_ehrnet.decode.graph.sides import Side, sides, smaller
 
 SIDE = 8  # pixels of the tag maps to a side of a block
 BLOCKS = 16  # searched at once, for each of
@@ -156,7 +157,7 @@ class _Blocks:
     """Maps of which square blocks of pixels lie side by side. Numbered by joint, then row by row; B per joint."""
 
     side: int
-    across: int
+    across: Side
     heights: tf.Tensor  # (K * B, side * side)
     tags: tf.Tensor  # (K * B, side * side)
     highest: tf.Tensor  # (K, B)
@@ -164,16 +165,17 @@ class _Blocks:
 
     @classmethod
     def of(cls, heatmaps: tf.Tensor, tags: tf.Tensor) -> _Blocks:
-        _, height, width, _ = heatmaps.shape
-        side = math.gcd(SIDE, height, width)
+        _, height, width, _ = sides(heatmaps)
+        # Sides of which nothing is known are multiples of it.
+        side = math.gcd(SIDE, *(known for known in (height, width) if isinstance(known, int)))
         low, high = -by_joint(max_pool(-tags, side, side)), by_joint(max_pool(tags, side, side))
         highest = by_joint(max_pool(heatmaps, side, side))
         return cls(side, width // side, _blocked(heatmaps, side), _blocked(tags, side), highest, (low, high))
 
     def best_pixels(self, joint: tf.Tensor, mean: tf.Tensor, wanted: tf.Tensor) -> tf.Tensor:
         """The best pixels, row * W + column, for pairs of a joint and a mean tag. All of shape `(Q,)`."""
-        mean, count, area = mean[:, None], self.highest.shape[1], self.side**2
-        at_once = min(BLOCKS, count)
+        mean, count, area = mean[:, None], sides(self.highest)[1], self.side**2
+        at_once = smaller(BLOCKS, count)
         low, high = (tf.gather(table, joint) for table in self.tag_range)
         reach = tf.gather(self.highest, joint) - tf.round(tf.maximum(tf.maximum(low - mean, mean - high), 0.0))
         reach, order = tf.math.top_k(reach, count)
@@ -205,6 +207,6 @@ class _Blocks:
 
 def _blocked(maps: tf.Tensor, side: int) -> tf.Tensor:
     """`(1, H, W, K)` as `(K * blocks, side * side)`."""
-    _, height, width, joints = maps.shape
+    _, height, width, joints = sides(maps)
     split = tf.reshape(maps, (height // side, side, width // side, side, joints))
     return tf.reshape(tf.transpose(split, (4, 0, 2, 1, 3)), (-1, side**2))

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from keras_ehrnet.decode.graph.grouping import of_people
 from keras_ehrnet.decode.graph.maxima import Peaks, by_joint
+from keras_ehrnet.decode.graph.sides import Side, every_pixel, real, sides
 from keras_ehrnet.decode.paf import SAMPLES, SEARCH_MARGIN, SHARE_ALONG
 
 _NEVER = -1.0
@@ -63,12 +64,12 @@ def _strengths(
     threshold: float,
 ) -> tf.Tensor:
     """Mean of the field along the lines between the peaks of each limb; `_NEVER` for no limb. Shape `(L, P, P)`."""
-    _, height, width, channels = fields.shape
+    _, height, width, channels = sides(fields)
     dx, dy = (tf.gather(axis, second)[:, None, :] - tf.gather(axis, first)[:, :, None] for axis in (x, y))
     length = tf.maximum(tf.sqrt(dx * dx + dy * dy), 1e-6)
     part = np.linspace(0, 1, SAMPLES, dtype=np.float32)
 
-    def pixels(start: tf.Tensor, difference: tf.Tensor, size: int) -> tf.Tensor:
+    def pixels(start: tf.Tensor, difference: tf.Tensor, size: Side) -> tf.Tensor:
         place = tf.gather(start, first)[:, :, None, None] + difference[..., None] * part
         return tf.clip_by_value(tf.cast(place, tf.int32), 0, size - 1)
 
@@ -188,7 +189,7 @@ def highest_around(heatmaps: tf.Tensor, y: tf.Tensor, x: tf.Tensor, there: tf.Te
     Returns:
         Row and column, int32 tensors of shape `(N, K)`; of no meaning for people without joints.
     """
-    _, height, width, joints = heatmaps.shape
+    _, height, width, joints = sides(heatmaps)
     people = there.shape[0]
     bounds = [
         (tf.reduce_min(tf.where(there, axis, 1e9), axis=1), tf.reduce_max(tf.where(there, axis, 0.0), axis=1))
@@ -197,9 +198,11 @@ def highest_around(heatmaps: tf.Tensor, y: tf.Tensor, x: tf.Tensor, there: tf.Te
     margin = SEARCH_MARGIN * tf.maximum(*(high - low for low, high in bounds))
     within = []
     for (low, high), size in zip(bounds, (height, width), strict=True):
-        ends = (tf.cast(tf.clip_by_value(end, 0.0, size - 1.0), tf.int32) for end in (low - margin, high + margin))
+        ends = (
+            tf.cast(tf.clip_by_value(end, 0.0, real(size) - 1.0), tf.int32) for end in (low - margin, high + margin)
+        )
         first, last = (end[:, None] for end in ends)
-        pixel = np.arange(size, dtype=np.int32)
+        pixel = every_pixel(size)
         within.append((pixel >= first) & (pixel <= last))
     maps = by_joint(heatmaps)
     turns = np.arange(people, dtype=np.int32)[:, None]

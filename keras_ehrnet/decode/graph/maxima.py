@@ -1,6 +1,6 @@
 """Peaks of heatmaps in a TensorFlow graph: the twin of `keras_ehrnet.decode.peaks`, of operations that LiteRT has.
 
-Maps are float32 tensors of shape `(1, H, W, K)` with H and W even and known. Indices are int32.
+Maps are float32 tensors of shape `(1, H, W, K)` with H and W even, K known. Indices are int32.
 """
 
 from __future__ import annotations
@@ -10,7 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
+from keras_ehrnet.decode.graph.sides import Side, real, sides
+
 _STEEP = 1e9  # turns the least difference of two heights above 1e-4 into more than any height
+_NOTHING = -1e30  # below every height, these steep ones too
 
 
 @dataclass(frozen=True)
@@ -53,13 +56,11 @@ def find_peaks(maps: tf.Tensor, count: int, threshold: float, kernel: int) -> Pe
     Returns:
         `Peaks`. Equal scores are ordered by row, then column.
     """
-    _, height, width, joints = maps.shape
     below = maps - max_pool(maps, kernel, 1)
-    blocks = by_joint(max_pool(maps + below * _STEEP, 2, 2))
-    scores, block = tf.math.top_k(blocks, min(2 * count, height * width // 4))
-    joint = np.arange(joints, dtype=np.int32)[:, None]
+    scores, block = _highest_blocks(by_joint(max_pool(maps + below * _STEEP, 2, 2)), 2 * count)
+    joint = np.arange(maps.shape[3], dtype=np.int32)[:, None]
     rows, columns = first_highest(maps, block, joint)
-    own, around = _window(maps.shape, rows, columns, joint, kernel)
+    own, around = _window(sides(maps), rows, columns, joint, kernel)
     heights = tf.gather(tf.reshape(maps, (-1,)), around)
     highest = tf.where(around < own, scores[..., None] > heights, scores[..., None] >= heights)
     scores = tf.where(tf.reduce_all(highest, axis=-1) & (scores > threshold), scores, tf.zeros_like(scores))
@@ -71,16 +72,29 @@ def find_peaks(maps: tf.Tensor, count: int, threshold: float, kernel: int) -> Pe
     return Peaks(*(tf.pad(table, missing) for table in (_picked(rows, best), _picked(columns, best), scores)))
 
 
+def _highest_blocks(blocks: tf.Tensor, count: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Heights and numbers of the highest of each row, `(K, count)`; of all, where they are known to be less."""
+    _, number = sides(blocks)
+    if isinstance(number, int):
+        return tf.math.top_k(blocks, min(count, number))
+    # There may be less: as high as nothing is, and where the last block is, they are peaks of no joint.
+    enough = tf.pad(blocks, ((0, 0), (0, count)), constant_values=_NOTHING)
+    heights, block = tf.math.top_k(enough, count)
+    return heights, tf.minimum(block, number - 1)
+
+
 def _picked(table: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
     return tf.gather(table, index, batch_dims=1)
 
 
 def first_highest(maps: tf.Tensor, block: tf.Tensor, joint: np.ndarray) -> tuple[tf.Tensor, tf.Tensor]:
     """Row and column of the highest of the two by two pixels of blocks, which are numbered row by row."""
-    across = maps.shape[2] // 2
+    _, _, width, joints = sides(maps)
+    across = width // 2
     top, left = block // across * 2, block % across * 2
-    corner = (top * maps.shape[2] + left) * maps.shape[3] + joint
-    steps = (np.array([0, 1, maps.shape[2], maps.shape[2] + 1]) * maps.shape[3]).astype(np.int32)
+    corner = (top * width + left) * joints + joint
+    down, right = np.indices((2, 2), np.int32).reshape(2, -1)
+    steps = (down * width + right) * joints
     heights = tf.gather(tf.reshape(maps, (-1,)), corner[..., None] + steps)
     within = tf.argmax(heights, axis=-1, output_type=tf.int32)
     return top + within // 2, left + within % 2
@@ -88,11 +102,12 @@ def first_highest(maps: tf.Tensor, block: tf.Tensor, joint: np.ndarray) -> tuple
 
 def at(maps: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor, joint: np.ndarray) -> tf.Tensor:
     """Values of maps at given pixels."""
-    return tf.gather(tf.reshape(maps, (-1,)), (rows * maps.shape[2] + columns) * maps.shape[3] + joint)
+    _, _, width, joints = sides(maps)
+    return tf.gather(tf.reshape(maps, (-1,)), (rows * width + columns) * joints + joint)
 
 
 def _window(
-    shape: tf.TensorShape, rows: tf.Tensor, columns: tf.Tensor, joint: np.ndarray, size: int
+    shape: tuple[Side, ...], rows: tf.Tensor, columns: tf.Tensor, joint: np.ndarray, size: int
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Flat indices of pixels, `(..., 1)`, and of the windows around them; beyond the border of the nearest pixel."""
     _, height, width, joints = shape
@@ -118,13 +133,14 @@ def between_pixels(
     Returns:
         y and x, float32 tensors of the shape of `rows`.
     """
+    shape = sides(maps)
     y, x = tf.cast(rows, tf.float32) + 0.5, tf.cast(columns, tf.float32) + 0.5
     if subpixel != "none":
-        _, around = _window(maps.shape, rows, columns, joint, 3)
+        _, around = _window(shape, rows, columns, joint, 3)
         heights = tf.gather(tf.reshape(maps, (-1,)), around)
         above, left, center, right, below = (heights[..., place] for place in (1, 3, 4, 5, 7))
         y, x = y + SUBPIXEL[subpixel](above, center, below), x + SUBPIXEL[subpixel](left, center, right)
-    return y / maps.shape[1], x / maps.shape[2]
+    return y / real(shape[1]), x / real(shape[2])
 
 
 def _quarter(before: tf.Tensor, center: tf.Tensor, after: tf.Tensor) -> tf.Tensor:
