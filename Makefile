@@ -9,8 +9,8 @@ MINUTES ?= 5
 unexport PYTHONDONTWRITEBYTECODE
 DEMO_PHOTO ?= docs/pictures/astronaut.jpg
 
-.PHONY: install demo docs fuzz pack-android test test-tensorflow test-others test-android test-answers test-tf217 test-web
-.PHONY: notebooks lint format clean
+.PHONY: install demo docs fuzz pack-android test test-tensorflow test-others test-android test-answers test-streams
+.PHONY: test-tf217 test-web notebooks lint format clean
 
 install: .venv/installed
 
@@ -55,6 +55,10 @@ test-web: install
 test-answers: install
 	cd deploy/web && npm install --no-audit --no-fund --no-package-lock --silent
 	KERAS_EHRNET_ALL_RUNTIMES=1 $(BIN)/python -m pytest -s tests/test_one_answer.py
+
+# RTSP from GStreamer's server, and pipelines of GStreamer. Needs the Debian packages that tests/test_streams.py names.
+test-streams: install
+	KERAS_EHRNET_ALL_RUNTIMES=1 $(BIN)/python -m pytest tests/test_streams.py
 
 # Compiles the Android app against stubs, packs, signs and verifies it. Needs the packages that pack.sh names.
 pack-android: install

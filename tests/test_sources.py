@@ -244,3 +244,74 @@ def test_folders_and_patterns_of_videos(tmp_path):
     assert done.returncode == 0, done.stderr
     written = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert written == ["a.jsonl", "a.mp4", "b.jsonl", "b.mp4", "c.jsonl", "c.mp4"]
+
+
+@contextmanager
+def served(data: bytes, name: str):
+    """An address that gives the bytes of a video once, without saying how many there are."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/{name}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_stream_that_tells_its_times_is_believed(tmp_path):
+    """All of it comes at once: by the clock it would be a moment."""
+    path = write_video(tmp_path / "clip.ts", [100] * 25, "mp4v", 10.0)
+    with served(path.read_bytes(), "live.ts?key=1") as address, sources.VideoSource(address, patience=0) as source:
+        assert source.is_live
+        seconds = [one for one, _ in source.frames()]
+    assert len(seconds) >= 23
+    np.testing.assert_allclose(seconds, 0.1 * np.arange(len(seconds)), atol=0.002)
+
+
+class Told:
+    """A capture of a stream whose frames have these times, in milliseconds; it breaks, and opens again with others."""
+
+    def __init__(self, *connections: list[float]) -> None:
+        self.connections = [list(times) for times in connections]
+
+    def open(self, *_):
+        self.times, self.time = self.connections.pop(0), 0.0
+        return self
+
+    def isOpened(self):  # noqa: N802
+        return True
+
+    def release(self):
+        pass
+
+    def read(self):
+        if not self.times:
+            return False, None
+        self.time = self.times.pop(0)
+        return True, np.zeros((4, 6, 3), np.uint8)
+
+    def get(self, what):
+        sizes = {cv2.CAP_PROP_FRAME_WIDTH: 6, cv2.CAP_PROP_FRAME_HEIGHT: 4, cv2.CAP_PROP_FPS: 20}
+        return self.time if what == cv2.CAP_PROP_POS_MSEC else sizes.get(what, 0)
+
+
+def test_times_that_a_stream_tells_go_on(monkeypatch):
+    """The first one is known late, some are missing or damaged; after a break they begin anew."""
+    told = Told([0, 0, 50, 150, 150, 100, 140, 1e9, 1e9 + 50], [7000, 7050])
+    monkeypatch.setattr(sources.cv2, "VideoCapture", told.open)
+    with pytest.warns(UserWarning, match="The stream"):
+        read = list(ke.frames("rtsp://camera/live", max_frames=11, patience=5))
+    seconds = [one for one, _ in read]
+    np.testing.assert_allclose(seconds[:9], [0, 0.05, 0.1, 0.2, 0.25, 0.3, 0.34, 0.39, 0.44], atol=1e-6)
+    assert 0.5 <= seconds[9] < 2  # by the clock
+    assert seconds[10] - seconds[9] == pytest.approx(0.05)

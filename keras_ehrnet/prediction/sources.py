@@ -30,6 +30,8 @@ PATIENCE = 60.0
 """Seconds for which a stream that broke is tried again."""
 
 _ADDRESS = re.compile(r"(rtsps?|rtmps?|https?|udp|tcp|srt|rtp|mms)://", re.IGNORECASE)
+# Of these every frame tells its time; so do containers and segments over HTTP. A row of JPEG files does not.
+_TELLS_TIME = re.compile(r"(rtsps?|rtmps?|udp|srt|rtp|mms)://|https?://[^?#]*\.(m3u8|ts|flv)(?=$|[?#])", re.IGNORECASE)
 _PIPELINE_END = "videoconvert ! video/x-raw, format=BGR ! appsink drop=true max-buffers=1"
 _TIMEOUT_MS = 10_000  # For opening a stream, and for its next frame.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 8.0  # Seconds between two tries; each is twice as long as the one before.
@@ -40,7 +42,8 @@ class Frame(NamedTuple):
     """A frame of a video.
 
     Args:
-        seconds: float. Its time: the file's, or that of the clock since the first frame of a camera or stream.
+        seconds: float. Its time: the file's; of a stream that tells it (RTSP and others), the stream's since its first
+            frame; of cameras and all else that is live, the clock's since then.
         image: uint8 RGB array of shape `(H, W, 3)`.
     """
 
@@ -200,6 +203,7 @@ class VideoSource:
         self.frame_rate = rate if np.isfinite(rate) and rate > 0 else 25.0
         self.size = self._size()
         self._seconds = self._longest = 0.0
+        self._told: float | None = None  # By the stream, of the frame before.
         self._stopped = threading.Event()
 
     @property
@@ -235,7 +239,7 @@ class VideoSource:
             if self.is_live:
                 now = time.perf_counter()
                 started = now if started is None else started
-                seconds = now - started
+                seconds = self._live_stamp(now - started)
             else:
                 seconds = self._stamp(first=count == 0)
             self._longest = max(self._longest, seconds - self._seconds)
@@ -302,6 +306,7 @@ class VideoSource:
             if self._size() != self.size:
                 old, new = ("x".join(map(str, size)) for size in (self.size, self._size()))
                 raise StreamError(f"The stream came back with frames of another size. Received: {new} instead of {old}")
+            self._told = None
             warn(f"The stream is back after {time.monotonic() - broke:.1f} seconds.")
             return True
         raise StreamError(
@@ -309,9 +314,28 @@ class VideoSource:
             f"Received: {self._source}"
         )
 
+    def _position(self) -> float:
+        return float(self._capture.get(cv2.CAP_PROP_POS_MSEC)) / 1000
+
+    def _live_stamp(self, clock: float) -> float:
+        """What the stream says of this frame's time, which goes on by the clock where it breaks; else the clock's.
+
+        Opening a stream takes seconds, whose frames then come at once: by the clock they were one moment.
+        """
+        if not (isinstance(self._source, str) and _TELLS_TIME.match(self._source)):
+            return clock
+        told, before = self._position(), self._told
+        self._told = told
+        following = self._seconds + 1 / self.frame_rate
+        if before is None:
+            return max(clock, following) if clock else 0.0
+        # A stream's first two frames may be told at one time: the first one's is known late.
+        step = told - before
+        return self._seconds + step if 0 < step <= _LONGEST_FRAME else following
+
     def _stamp(self, first: bool) -> float:
         """What the file says of this frame's time, as far as that is possible: some have none, or damaged ones."""
-        stamp = float(self._capture.get(cv2.CAP_PROP_POS_MSEC)) / 1000
+        stamp = self._position()
         latest = self.announced / self.frame_rate + 1 if self.announced else self._seconds + _LONGEST_FRAME
         if first:
             return stamp if 0 <= stamp <= latest else 0.0

@@ -85,7 +85,7 @@ def process(
             frame rate is the source's. Of a source whose frames last unequally long, long ones are repeated and the
             shortest left out, so that it runs at the same pace.
         poses: path or None. Where to write the people: a line of JSON per frame, with `frame`, `seconds`, `persons`.
-            Seconds are those of the file, or of the clock since a camera's first frame.
+            Seconds are those of the file or stream, or of the clock since a camera's first frame, see `Frame`.
         smooth: bool. Whether to smooth coordinates over time (one-euro filter); tracks too.
         track: bool. Whether to give persons identities.
         threshold: float. Joints with a score below it are not drawn.
