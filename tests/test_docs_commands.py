@@ -33,7 +33,7 @@ COMMANDS = sorted({shlex.join(words) for text in TEXTS for words in commands(tex
 
 NOT_RUN = {
     r"^serve": "waits for requests: tests/test_serving.py",
-    r"^predict (0|rtsp:|'libcamerasrc)": "needs a camera or a stream: tests/test_sources.py",
+    r"^predict (0|rtsp:|'libcamerasrc)": "needs a camera or a stream: tests/test_sources.py and test_streams.py",
     r"--engine ray": "starts a cluster: tests/test_ray_engine.py",
     r"--check-tftrt": "needs TensorFlow 2.17: tests/tf217",
     r"\bh-2\b": "needs weights that may not be passed on: tests/test_golden_networks.py has their networks",
@@ -67,6 +67,7 @@ def workplace(tmp_path_factory) -> Path:
         for _ in range(3):
             video.write(photo[..., ::-1])
         video.release()
+    shutil.copy(registry.entry("efficientpose-rt-coco").exported_path, folder / "rt-int8.tflite")
     write_dogs(folder / "own", 6)
     shutil.move(folder / "own/images", folder / "dogs")
     shutil.move(folder / "own/dogs.json", folder / "dogs.json")
@@ -109,7 +110,7 @@ def test_commands_shown_do_their_work(request, workplace, tmp_path, monkeypatch,
 
 def test_running_on_small_devices_is_shown_as_it_is(workplace, tmp_path):
     shown = "python -m keras_ehrnet.runtime rt.tflite photo.jpg -o people.png"
-    assert [text.name for text in TEXTS if shown in text.read_text()] == ["README.md", "jetson.md"]
+    assert [text.name for text in TEXTS if shown in text.read_text()] == ["README.md"]
     shutil.copy(registry.entry("efficientpose-rt-coco").exported_path, tmp_path / "rt.tflite")
     shutil.copy(workplace / "photo.jpg", tmp_path)
     done = subprocess.run([sys.executable, *shlex.split(shown)[1:]], cwd=tmp_path, capture_output=True, text=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import subprocess
@@ -160,7 +161,9 @@ def test_pipelines_of_gstreamer():
     own_end = "videotestsrc num-buffers=5 ! videoconvert ! video/x-raw, format=BGR, width=32, height=16 ! appsink"
     pipelines = [f"{orange} ! {size}", own_end, "nosuchsrc ! video/x-raw"]
     command = [PYTHON, "-c", PIPELINE, *pipelines]
-    done = subprocess.run(command, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     live, ended, missing = json.loads(done.stdout)
     np.testing.assert_allclose(live["colors"], [[255, 128, 0]] * len(live["colors"]), atol=4)
