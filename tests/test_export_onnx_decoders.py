@@ -125,6 +125,25 @@ def test_more_is_asked_for_than_a_small_image_has(tmp_path, family, options):
     np.testing.assert_allclose(table[:, :4], expected, atol=1e-6)
 
 
+def test_size_of_a_file_of_any_is_chosen_when_it_is_opened(tmp_path):
+    model = painted.network("efficientpose", (None, None))
+    options = {"skeleton": painted.SKELETON, "max_people": 6}
+    path = ke.export.onnx(
+        model, tmp_path / "any.onnx", "poses", any_size=True, input_size=(64, 96), multi_person=True, **options
+    )
+    image = cv2.resize(painted.picture(), (128, 192))
+    found = []
+    for size in ((64, 96), (160, 128)):
+        actual = ke.PosePredictor.load(path, input_size=size)(image)
+        expected = ke.PosePredictor.load(model, input_size=size, multi_person=True, **options)(image)
+        np.testing.assert_allclose(actual.keypoints, expected.keypoints, atol=0.02)
+        found.append(actual)
+    assert np.abs(found[0].keypoints - found[1].keypoints).max() > 0.1  # the sizes do differ
+    assert ke.PosePredictor.load(path).network.input_size == (64, 96)
+    with pytest.raises(ValueError, match=r"any.onnx takes images .* multiples of 16. Received: input_size=\(64, 72\)"):
+        ke.PosePredictor.load(path, input_size=(64, 72))
+
+
 @pytest.mark.parametrize(
     ("family", "options", "multiple"),
     [("efficienthrnet", {}, 32), ("efficientpose", {}, 8), ("efficientpose", {"multi_person": True}, 16)],

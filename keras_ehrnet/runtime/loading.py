@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_ehrnet import metadata
+from keras_ehrnet.families import side_multiple
 from keras_ehrnet.models.searched import is_blocks_file
 from keras_ehrnet.models.variants import VARIANTS, variant
 from keras_ehrnet.runtime.litert import TFLiteNetwork
@@ -48,7 +49,8 @@ def load(
         weights: what `keras_ehrnet.weights.load` takes; None: for a name, the published weights if there are any.
         skeleton: `Skeleton`, or None for the one that the file or the weights name. Where none does, the number of
             keypoints suggests one, which a warning tells.
-        input_size: tuple (height, width), or None for the usual one.
+        input_size: tuple (height, width), or None for the usual one. Of exported files, only those of any size take
+            another than their own.
 
     Returns:
         `Network`; `keras_ehrnet.PosePredictor(network)` finds people with it.
@@ -218,8 +220,8 @@ def _exported(
         from keras_ehrnet.runtime.onnx import OnnxNetwork
 
         network = OnnxNetwork(path, threads)
-    if input_size is not None and tuple(input_size) != tuple(network.input_size):
-        raise ValueError(f"{path} takes images of size {network.input_size}. Received: input_size={input_size}")
+    if input_size is not None:
+        network.input_size = _size_of_file(path, network, input_size)
     if skeleton is not None and skeleton.num_joints != network.skeleton.num_joints:
         raise ValueError(
             f"{path} has {network.skeleton.num_joints} keypoints. "
@@ -227,6 +229,19 @@ def _exported(
         )
     network.skeleton = skeleton or network.skeleton
     return network
+
+
+def _size_of_file(path: Path, network: Network, input_size: tuple[int, int]) -> tuple[int, int]:
+    """The size that images are fitted into: of a file of any size, whatever its strides divide."""
+    size = _size(input_size)
+    if not network.any_size and size != network.input_size:
+        raise ValueError(f"{path} takes images of size {network.input_size}. Received: input_size={size}")
+    multiple = side_multiple(network.family, network.multi_person)
+    if network.any_size and not is_size(size, multiple):
+        raise ValueError(
+            f"{path} takes images whose height and width are multiples of {multiple}. Received: input_size={size}"
+        )
+    return size
 
 
 def _named(
