@@ -14,6 +14,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import painted
 import pytest
 import tiny
 from test_docs import TEXTS, commands
@@ -68,6 +69,8 @@ def workplace(tmp_path_factory) -> Path:
             video.write(photo[..., ::-1])
         video.release()
     shutil.copy(registry.entry("efficientpose-rt-coco").exported_path, folder / "rt-int8.tflite")
+    people = {"skeleton": painted.SKELETON, "multi_person": True, "any_size": True, "batch": None}
+    ke.export.onnx(painted.network("efficientpose"), folder / "people.onnx", "poses", **people)
     write_dogs(folder / "own", 6)
     shutil.move(folder / "own/images", folder / "dogs")
     shutil.move(folder / "own/dogs.json", folder / "dogs.json")
