@@ -162,7 +162,8 @@ def test_files_that_are_there_need_no_keras(measured, tmp_path):
 
 def test_a_file_is_measured_beside_a_model(measured, model, tmp_path, reference):
     data = reference / "data/lspet/val.json"
-    options = ["-p", "float32", "-d", "poses", "--repeats", "1", "--data", str(data), "--limit", "2", "-o", str(tmp_path)]
+    options = ["-p", "float32", "-d", "poses", "--repeats", "1", "--limit", "2"]
+    options += ["--data", str(data), "-o", str(tmp_path)]
     command_line_without_exit(["benchmark", str(measured / "small-float16-poses.tflite"), str(model), *options])
     with (tmp_path / f"benchmark-{benchmark.device()}.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
