@@ -13,7 +13,7 @@ NUMBERS = {
     **{
         name: getattr(refining, name)
         for name in (
-            "SEEN", "JOINT_BOX_MARGIN", "SMALLEST_REFINED", "SURE_ENOUGH", "ROUNDS", "AT_REST", "SAME_PERSON"
+            "SEEN", "FOUND_MARGIN", "PLACED_MARGIN", "SMALLEST_REFINED", "SURE_ENOUGH", "ROUNDS", "AT_REST", "SAME_PERSON"
         )
     },
     "BOX_MARGIN": geometry.BOX_MARGIN,
@@ -70,7 +70,7 @@ def _seen(box: np.ndarray, random: np.random.Generator) -> Poses:
     low, high = np.asarray(box[:2], float), np.asarray(box[2:], float)
     spread = random.uniform(0, 1, (17, 2))
     spread[:2] = [[0, 0], [1, 1]]
-    margin = random.choice([0.1434, 0.3])  # The first leads to the same box again.
+    margin = random.choice([0.1159, 0.3])  # The first leads to the same box again.
     moved = random.choice([0.0, 0.2]) * random.uniform(-1, 1, 2)
     places = low + (margin + (1 - 2 * margin) * spread + moved) * (high - low)
     scores = random.uniform(0.11, 1, (17, 1))

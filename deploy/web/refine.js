@@ -3,7 +3,8 @@
 /** The numbers of keras_ehrnet/prediction/refining.py and keras_ehrnet/geometry.py, which say what they mean. */
 export const NUMBERS = {
   SEEN: 0.1,
-  JOINT_BOX_MARGIN: 0.2,
+  FOUND_MARGIN: 0.3,
+  PLACED_MARGIN: 0.15,
   SMALLEST_REFINED: 8,
   SURE_ENOUGH: 0.5,
   ROUNDS: 3,
@@ -12,8 +13,8 @@ export const NUMBERS = {
   BOX_MARGIN: 1.25,
   SMALLEST_REGION: 16,
 };
-const { SEEN, JOINT_BOX_MARGIN, SMALLEST_REFINED, SURE_ENOUGH, ROUNDS, AT_REST, SAME_PERSON, BOX_MARGIN, SMALLEST_REGION } =
-  NUMBERS;
+const { SEEN, FOUND_MARGIN, PLACED_MARGIN, SMALLEST_REFINED, SURE_ENOUGH, ROUNDS, AT_REST, SAME_PERSON } = NUMBERS;
+const { BOX_MARGIN, SMALLEST_REGION } = NUMBERS;
 
 /**
  * Everyone placed anew in their own crop, where that leaves them sure enough, and nobody twice; the best first.
@@ -31,12 +32,12 @@ export async function refined(people, look, [width, height], sigmas, minScore) {
 async function followed(people, look) {
   const placed = [];
   for (let person of people) {
-    let box = boxOfJoints(person.keypoints);
+    let box = boxOfJoints(person.keypoints, FOUND_MARGIN);
     for (let round = 0; round < ROUNDS && isLargeEnough(box); round++) {
       const anew = await look(regionOf(box));
       if (!(anew.score >= SURE_ENOUGH * person.score)) break;
       person = anew;
-      const moved = boxOfJoints(person.keypoints);
+      const moved = boxOfJoints(person.keypoints, PLACED_MARGIN);
       if (overlap(moved, box) >= AT_REST) break;
       box = moved;
     }
@@ -73,11 +74,11 @@ function extent(points) {
 }
 
 /** The box around a person: joints end before heads, hands and feet do. */
-function boxOfJoints(keypoints) {
+function boxOfJoints(keypoints, margin) {
   const seen = keypoints.filter(({ score }) => score > SEEN);
   const [left, top, right, bottom] = extent(seen.length > 1 ? seen : keypoints);
   const [width, height] = [right - left, bottom - top];
-  const [aside, above] = [width, height].map((side) => JOINT_BOX_MARGIN * Math.max(side, Math.max(width, height) / 3));
+  const [aside, above] = [width, height].map((side) => margin * Math.max(side, Math.max(width, height) / 3));
   return [left - aside, top - above, right + aside, bottom + above];
 }
 

@@ -54,8 +54,11 @@ internal object Refining {
     /** Joints below this score do not count for the box around a person. */
     const val SEEN = 0.1f
 
-    /** A person's box reaches further than the joints, by this part of their extent on each side. */
-    const val JOINT_BOX_MARGIN = 0.2f
+    /** A person's box reaches further than the joints that the first model found, by this part of their extent on each side, */
+    const val FOUND_MARGIN = 0.3f
+
+    /** and by this part than those that the second model has placed. */
+    const val PLACED_MARGIN = 0.15f
 
     /** Pixels. Whoever is smaller is not looked at again. */
     const val SMALLEST_REFINED = 8f
@@ -103,13 +106,13 @@ internal object Refining {
     /** A person as the crop shows them that follows their joints. */
     private fun followed(found: Pose, look: (Region) -> Pose): Pose {
         var person = found
-        var box = boxOfJoints(person)
+        var box = boxOfJoints(person, FOUND_MARGIN)
         for (round in 1..ROUNDS) {
             if (minOf(box.width, box.height) < SMALLEST_REFINED) break
             val anew = look(shown(box))
             if (!(anew.score >= SURE_ENOUGH * person.score)) break
             person = anew
-            val moved = boxOfJoints(person)
+            val moved = boxOfJoints(person, PLACED_MARGIN)
             if (overlap(moved, box) >= AT_REST) break
             box = moved
         }
@@ -126,13 +129,13 @@ internal object Refining {
     }
 
     /** Joints end before heads, hands and feet do. */
-    private fun boxOfJoints(pose: Pose): Box {
+    private fun boxOfJoints(pose: Pose, margin: Float): Box {
         val all = (0 until pose.size).toList()
         val seen = all.filter { pose.score(it) > SEEN }
         val joints = Box.around(pose, if (seen.size > 1) seen else all)
         val least = maxOf(joints.width, joints.height) / 3
-        val aside = JOINT_BOX_MARGIN * maxOf(joints.width, least)
-        val above = JOINT_BOX_MARGIN * maxOf(joints.height, least)
+        val aside = margin * maxOf(joints.width, least)
+        val above = margin * maxOf(joints.height, least)
         return Box(joints.left - aside, joints.top - above, joints.right + aside, joints.bottom + above)
     }
 

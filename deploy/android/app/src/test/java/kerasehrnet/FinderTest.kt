@@ -14,7 +14,8 @@ class FinderTest {
     fun numbersAreThoseOfPython() {
         val own = mapOf<String, Number>(
             "SEEN" to Refining.SEEN,
-            "JOINT_BOX_MARGIN" to Refining.JOINT_BOX_MARGIN,
+            "FOUND_MARGIN" to Refining.FOUND_MARGIN,
+            "PLACED_MARGIN" to Refining.PLACED_MARGIN,
             "SMALLEST_REFINED" to Refining.SMALLEST_REFINED,
             "SURE_ENOUGH" to Refining.SURE_ENOUGH,
             "ROUNDS" to Refining.ROUNDS,
