@@ -9,8 +9,9 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 
 import keras_ehrnet as ke
+from keras_ehrnet.export import common
 from keras_ehrnet.export.litert import bias, equalize, quantize, ranges, rules
-from keras_ehrnet.export.litert.graph import OUTPUT_AXIS, Graph, last_convolutions
+from keras_ehrnet.export.litert.graph import OUTPUT_AXIS, Graph, gates, last_convolutions
 
 BUILDERS = {
     "EfficientHRNet, any size": lambda: ke.EfficientHRNet(-4),
@@ -234,8 +235,56 @@ def test_last_convolutions_are_those_of_the_outputs(efficienthrnet):
     assert 1 <= len(names.intersection(convolutions)) <= len(read.main.outputs)
 
 
-def test_of_cuts_that_were_tried_the_one_nearest_to_float_is_taken(monkeypatch):
+def test_gates_stay_in_float():
+    """And the products that they read and multiply, but no convolution of maps."""
     static = rules.static_model(ke.EfficientPose("RT", input_shape=(64, 64, 3)))
+    read = Graph(quantize.convert(static))
+    names = gates(read.content())
+    operations = list(read.operations())
+    gated = [(inputs, result) for kind, _, inputs, result in operations if kind == "MUL" and read.is_gated(inputs)]
+    squeezed = [(inputs[0], result) for kind, _, inputs, result in operations if kind == "MEAN"]
+    assert len(gated) == len(squeezed) > 10
+    for (products, gate), result in gated:
+        assert {read.name(products), read.name(gate), read.name(result)} <= names
+    assert {name for pair in squeezed for name in map(read.name, pair)} <= names
+    wide = [result for _, _, _, result in operations if not read.is_narrow(result)]
+    assert {read.name(result) for result in wide if read.name(result) in names} == {
+        read.name(index) for (products, _), result in gated for index in (products, result)
+    }
+
+
+def test_gates_in_float_bring_the_maps_nearer(reference, monkeypatch):
+    network = common.load("efficientpose-rt-coco", None, None, None)
+    static = rules.static_model(network.model, network.input_size)
+    paths = sorted((reference / "data/coco_samples/images").glob("*.jpg"))[:9]
+    images = [cv2.resize(ke.data.read_image(path), network.input_size)[None] for path in paths]
+    expected = [maps_of(static, image)["heatmaps"] for image in images[6:]]
+
+    def distance() -> float:
+        content = quantize.convert(static, "int8", calibration=images[:6])
+        found = [run(content, image)["heatmaps"] for image in images[6:]]
+        return float(np.mean(np.abs(expected) * np.square(np.subtract(found, expected))))
+
+    with_gates = distance()
+    monkeypatch.setattr(quantize, "gates", lambda content: set())
+    assert with_gates < 0.7 * distance()
+
+
+def test_samples_are_of_what_the_outputs_show(monkeypatch):
+    image = keras.Input((64, 64, 3), batch_size=1, name="image")
+    layer = keras.layers.Conv2D(3, 1, name="conv")
+    model = keras.Model(image, {"maps": layer(image)})
+    layer.kernel.assign(np.eye(3)[None, None])
+    shown = np.full((1, 64, 64, 3), 1, np.uint8)
+    shown[:, 8:16, 32:40] = 200
+    monkeypatch.setattr(ranges, "SAMPLE_SIZE", 3000)
+    bright = [np.mean(values.sample == 200) for values in ranges.measure(quantize.convert(model), [shown]).values()]
+    # A 64th of the image, but 200 / 263 of what it shows.
+    np.testing.assert_allclose(bright, 200 / 263, atol=0.08)
+
+
+def test_of_cuts_that_were_tried_the_one_nearest_to_float_is_taken(monkeypatch):
+    static = rules.static_model(trained(lambda: ke.EfficientPose("RT", input_shape=(64, 64, 3))))
     images = [noise((64, 64), seed=seed) for seed in range(3)]
     expected = maps_of(static, images[0])["heatmaps"]
     tried = {}
@@ -257,9 +306,15 @@ def test_published_weights_at_int8_keep_a_short_beginning_in_float(reference):
     content = quantize.convert(static, "int8", calibration=images)
     kernels = kernel_types(content)
     assert kernels[0] == FLOAT32
-    _, last, weights = what_the_last_convolutions_read(quantize.convert(static))
-    assert kernels.count(FLOAT32) - last < len(kernels) / 3
-    assert len(content) < 4 * static.count_params() / 2 + 3 * weights
+    read = Graph(quantize.convert(static))
+    _, last, weights = what_the_last_convolutions_read(read.content())
+    gates_kernels = [
+        read.constant(inputs[1]).size
+        for kind, _, inputs, result in read.operations()
+        if kind == "CONV_2D" and read.is_narrow(result)
+    ]
+    assert kernels.count(FLOAT32) - last - len(gates_kernels) < (len(kernels) - len(gates_kernels)) / 3
+    assert len(content) < 4 * static.count_params() / 2 + 3 * (weights + sum(gates_kernels))
     actual, expected = (maps["heatmaps"] for maps in (run(content, images[0]), maps_of(static, images[0])))
     assert np.corrcoef(actual.ravel(), expected.ravel())[0, 1] > 0.97
 

@@ -278,9 +278,8 @@ def test_people_in_int8_in_the_browser(distances):
 
 
 def test_people_in_int8(distances):
-    """8 bits move some joints by a pixel of the input, which is 2.9 of these photographs, along either axis or both."""
+    """8 bits move few joints, by a pixel of the input, which is 2.9 of these photographs; one of 20 further."""
     apart, scores = distances("LiteRT", f"{ONE}, poses, int8")
     seen = apart[scores >= SEEN]
     assert np.median(seen) <= 1
-    assert np.mean(seen <= 3) >= 0.9
-    assert np.mean(seen <= 3 * np.sqrt(2)) >= 0.95
+    assert np.mean(seen <= 3) >= 0.95

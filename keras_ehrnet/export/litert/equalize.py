@@ -78,7 +78,7 @@ def uneven_beginning(content: bytes, measured: Mapping[int, Values]) -> set[str]
     kept: set[int] = set()
     even = 0
     # Those of gates, one number per channel, do not matter.
-    for swish in (each for each in _swishes(graph) if graph.shape(each.source)[1:3] != (1, 1)):
+    for swish in (each for each in _swishes(graph) if not graph.is_narrow(each.source)):
         even = 0 if _is_uneven(measured, swish) else even + 1
         if even == EVEN_RUN:
             break
@@ -171,7 +171,7 @@ def _classes(graph: Graph) -> _Classes:
             classes.keep(*data, result)
         elif kind == "CONCATENATION" and len(data) == len(inputs) and options.axis in (3, -1):
             classes.concatenated(data, result)
-        elif kind == "MUL" and _is_gated(graph, data):
+        elif kind == "MUL" and graph.is_gated(data):
             classes.same(data[:1], result)
             classes.keep(data[1])
         elif kind in _CHANNELWISE and _is_channelwise(graph, kind, data, result):
@@ -179,12 +179,6 @@ def _classes(graph: Graph) -> _Classes:
         else:
             classes.keep(*data, result)
     return classes
-
-
-def _is_gated(graph: Graph, data: list[int]) -> bool:
-    """Whether it is a map times one number for each of its channels."""
-    shapes = [graph.shape(index) for index in data]
-    return len(data) == 2 and shapes[0][1:3] != (1, 1) == shapes[1][1:3] and shapes[0][-1] == shapes[1][-1]
 
 
 def _is_channelwise(graph: Graph, kind: str, data: list[int], result: int) -> bool:

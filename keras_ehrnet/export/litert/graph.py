@@ -54,6 +54,17 @@ class Graph:
         shape = self.tensors[index].shape
         return () if shape is None else tuple(int(side) for side in shape)
 
+    def is_narrow(self, index: int) -> bool:
+        """Whether it is one number per channel."""
+        return self.shape(index)[1:3] == (1, 1)
+
+    def is_gated(self, inputs: list[int]) -> bool:
+        """Whether what a product multiplies is a map and one number for each of its channels."""
+        if len(inputs) != 2 or any(self.is_constant(index) for index in inputs):
+            return False
+        maps, gate = inputs
+        return self.is_narrow(gate) and not self.is_narrow(maps) and self.shape(maps)[-1] == self.shape(gate)[-1]
+
     def buffer(self, index: int) -> int:
         return self.tensors[index].buffer
 
@@ -87,4 +98,29 @@ def last_convolutions(content: bytes) -> set[str]:
             found.add(index)
             kind, inputs = sources[index]
             waiting += [] if kind in OUTPUT_AXIS else inputs
+    return {graph.name(index) for index in found}
+
+
+def gates(content: bytes) -> set[str]:
+    """Whatever gates are made from, one number per channel, and the products that they read and multiply.
+
+    Channels that a gate closes may be ten times as great as those that it lets through, which would share their 256
+    steps; and a gate that is wrong makes its whole channel wrong.
+
+    Args:
+        content: bytes of a `.tflite` file in float32.
+
+    Returns:
+        set of the names of these operations' results.
+    """
+    graph = Graph(content)
+    sources = {result: (kind, inputs) for kind, _, inputs, result in graph.operations()}
+    found: set[int] = set()
+    waiting = [result for result, (kind, inputs) in sources.items() if kind == "MUL" and graph.is_gated(inputs)]
+    while waiting:
+        index = waiting.pop()
+        kind, inputs = sources.get(index, ("", []))
+        if index not in found and (kind == "MUL" or (inputs and graph.is_narrow(index))):
+            found.add(index)
+            waiting += inputs
     return {graph.name(index) for index in found}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keras_ehrnet.export.litert import bias, equalize, flatbuffer, ranges
-from keras_ehrnet.export.litert.graph import kinds, last_convolutions
+from keras_ehrnet.export.litert.graph import gates, kinds, last_convolutions
 from keras_ehrnet.runtime import Interpreter
 from keras_ehrnet.support.messages import suggestion
 from keras_ehrnet.support.terminal import silenced
@@ -43,8 +43,8 @@ PRECISIONS: dict[str, Precision] = {
     "float16": Precision("half the size; computes in float32 on CPUs, in float16 on GPUs", False),
     "dynamic": Precision("a quarter of the size: 8-bit weights, activations quantized as they come", False),
     "int8": Precision(
-        "a quarter to half of the size, fastest: 8-bit weights and activations, but for an uneven beginning and the "
-        "last convolutions",
+        "a quarter to half of the size, fastest: 8-bit weights and activations, but for an uneven beginning, gates and "
+        "the last convolutions",
         True,
     ),
     "int16x8": Precision("a quarter of the size: 8-bit weights, 16-bit activations; accurate, slow on CPUs", True),
@@ -156,7 +156,7 @@ def _calibrated(
     even, measured = equalize.equalized(content, measured)
     pixels = tf.as_dtype(input_dtype)
     if precision == "int8":
-        in_float = equalize.uneven_beginning(even, measured) | last_convolutions(even)
+        in_float = equalize.uneven_beginning(even, measured) | gates(even) | last_convolutions(even)
 
         def in_bytes(least_kept: float) -> bytes:
             kept = ranges.chosen(even, measured, least_kept)

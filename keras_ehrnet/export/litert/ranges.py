@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import cv2
 import numpy as np
 
 from keras_ehrnet.export.litert import flatbuffer
@@ -19,6 +20,7 @@ are made of, but finer steps for all others may be worth more. Which it is diffe
 
 _SHARES = np.array([1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.15, 0.1, 0.05])
 _STEPS = 255
+_NOTHING = 1e-6  # what is shown where nothing is
 
 Range = tuple[float, float]
 """Least and greatest value that is kept."""
@@ -33,7 +35,7 @@ class Values:
         high: float array of shape `(C,)`. Greatest value of each channel, at least 0.
         magnitude: float array of shape `(C,)`. Greatest absolute value of each channel in an image, on average: more
             images do not make it greater.
-        sample: float array of shape `(N, C)`. Some of the values.
+        sample: float array of shape `(N, C)`. Some of the values, the more of a place, the more the outputs show there.
         is_read_by_swish: bool. Whether it is read as x sigmoid(x) only.
     """
 
@@ -53,6 +55,9 @@ def measure(
     content: bytes, images: Sequence[np.ndarray], done: Callable[[int], None] | None = None
 ) -> dict[int, Values]:
     """Runs a float network on images and looks at all of its tensors.
+
+    What is read of a heatmap is its peaks, and most of an image is far from them: a place comes into the samples as
+    often as outputs are high there, and what fits these best fits what is read.
 
     Args:
         content: bytes of a `.tflite` file in float32 with one input.
@@ -74,23 +79,38 @@ def measure(
     )
     interpreter.allocate_tensors()
     (image_input,) = interpreter.get_input_details()
-    results = [int(op.outputs[0]) for op in flatbuffer.read(content).subgraphs[0].operators]
+    main = flatbuffer.read(content).subgraphs[0]
+    results = [int(op.outputs[0]) for op in main.operators]
     rng = np.random.default_rng(0)
     seen: dict[int, list[Values]] = {index: [] for index in (image_input["index"], *results)}
     for count, image in enumerate(images, start=1):
         interpreter.set_tensor(image_input["index"], image.astype(image_input["dtype"]))
         interpreter.invoke()
+        shown = _shown([interpreter.get_tensor(int(index)) for index in main.outputs], image.shape[1:3])
         for index, parts in seen.items():
-            parts.append(_look(interpreter.get_tensor(index), SAMPLE_SIZE // len(images), rng))
+            parts.append(_look(interpreter.get_tensor(index), shown, SAMPLE_SIZE // len(images), rng))
         if done:
             done(count)
     return {index: _together(parts) for index, parts in seen.items()}
 
 
-def _look(values: np.ndarray, size: int, rng: np.random.Generator) -> Values:
+def _shown(outputs: Sequence[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
+    """How much outputs show at each place of an image: the sum of their greatest channels, each 1 at most."""
+    greatest = [np.abs(values).max(axis=(0, -1)) for values in outputs]
+    return sum(
+        (cv2.resize(values / max(values.max(), _NOTHING), shape[::-1]) for values in greatest),
+        start=np.full(shape, _NOTHING, np.float32),
+    )
+
+
+def _look(values: np.ndarray, shown: np.ndarray, size: int, rng: np.random.Generator) -> Values:
     pixels = values.reshape(-1, values.shape[-1]).astype("float32")
     rows = max(1, size // pixels.shape[1])
-    sample = pixels[rng.integers(0, len(pixels), rows)] if rows < len(pixels) else pixels
+    sample = pixels
+    if rows < len(pixels):
+        height, width = values.shape[1:3]
+        weights = np.tile(cv2.resize(shown, (width, height), interpolation=cv2.INTER_AREA).ravel(), len(values))
+        sample = pixels[rng.choice(len(pixels), rows, p=weights / weights.sum(dtype=np.float64))]
     low, high = np.minimum(pixels.min(axis=0), 0), np.maximum(pixels.max(axis=0), 0)
     return Values(low, high, np.maximum(high, -low), sample)
 
