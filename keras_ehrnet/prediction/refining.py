@@ -14,8 +14,8 @@ SEEN = 0.1
 """Joints below this score do not count for the box around a person."""
 
 FOUND_MARGIN = 0.3
-"""A person's box reaches further than the joints that the first network found, which may be a part of them, by this part
-of their extent on each side;"""
+"""A person's box reaches further than the joints that the first network found, which may be a part of them, by this
+part of their extent on each side;"""
 
 PLACED_MARGIN = 0.15
 """and by this part than those that the second network has placed."""
@@ -41,7 +41,8 @@ def refined(poses: Poses, look: Callable[[np.ndarray], Poses], size: tuple[int, 
     """Everyone placed anew in their own crop, where that leaves them sure enough, and nobody twice.
 
     Where that leaves nobody, the whole image may be one person. The numbers above were chosen on 160 to 170 images of
-    COCO's training people: the margins for `efficientpose-i-coco` in the second place, others for EfficientPose RT in both.
+    COCO's training people: the margins for `efficientpose-i-coco` in the second place, others for EfficientPose RT in
+    both.
 
     Args:
         poses: `Poses` of an image, none left out for a low score.
