@@ -100,6 +100,28 @@ def box_region(box: np.ndarray, margin: float = BOX_MARGIN) -> Region:
     return Region(((left + right) / 2, (top + bottom) / 2), (width, height))
 
 
+def box_around(points: np.ndarray, margin: float) -> np.ndarray:
+    """The box of a person of whom only joints are known, which end before heads, hands and feet do.
+
+    Args:
+        points: float array of shape `(P, 2)`, P at least 1. x, y of the joints in pixels.
+        margin: float. By which part of the joints' extent, at least a third of the longer one, each side reaches
+            further.
+
+    Returns:
+        Float array (left, top, right, bottom) of the type of `points`.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras_ehrnet.geometry import box_around
+        >>> box_around(np.array([[10.0, 50.0], [30.0, 150.0]]), 0.12).tolist()
+        [6.0, 38.0, 34.0, 162.0]
+    """
+    low, high = points.min(axis=0), points.max(axis=0)
+    beside = margin * np.maximum(high - low, (high - low).max() / 3)
+    return np.concatenate([low - beside, high + beside])
+
+
 @dataclass(frozen=True)
 class Geometry:
     """How an image is placed in a network's input: scaled by one factor about its center.

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_ehrnet.geometry import box_around
 from keras_ehrnet.poses import Poses
 from keras_ehrnet.prediction.predictor import FileResult
 from keras_ehrnet.skeletons import Skeleton
@@ -112,9 +113,8 @@ def person_box(points: np.ndarray, image_size: tuple[int, int]) -> list[float]:
         >>> person_box(np.array([[10.0, 50.0], [30.0, 150.0]]), (640, 160))
         [6.0, 38.0, 28.0, 122.0]
     """
-    low, high = points.min(axis=0).astype(float), points.max(axis=0).astype(float)
-    margin = LABEL_MARGIN * np.maximum(high - low, (high - low).max() / 3)
-    low, high = np.maximum(low - margin, 0), np.minimum(high + margin, image_size)
+    low, high = np.split(box_around(points.astype(float), LABEL_MARGIN), 2)
+    low, high = np.maximum(low, 0), np.minimum(high, image_size)
     return [*low.round(1).tolist(), *(high - low).round(1).tolist()]
 
 

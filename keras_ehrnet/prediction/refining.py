@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from keras_ehrnet.geometry import box_around
 from keras_ehrnet.poses import Poses
 from keras_ehrnet.prediction.tracking import similarity
 
@@ -100,15 +101,13 @@ def distinct(poses: Poses) -> Poses:
 
 
 def _boxes(poses: Poses, margin: float) -> np.ndarray:
-    """The boxes of people of whom joints are known, `(N, 4)`: joints end before heads, hands and feet do."""
+    """The boxes of people of whom joints are known, `(N, 4)`."""
     return np.array([_box_of_joints(keypoints, margin) for keypoints in poses.keypoints]).reshape(-1, 4)
 
 
 def _box_of_joints(keypoints: np.ndarray, margin: float) -> np.ndarray:
     seen = keypoints[keypoints[:, 2] > SEEN, :2] if (keypoints[:, 2] > SEEN).sum() > 1 else keypoints[:, :2]
-    low, high = seen.min(axis=0), seen.max(axis=0)
-    beside = margin * np.maximum(high - low, (high - low).max() / 3)
-    return np.concatenate([low - beside, high + beside])
+    return box_around(seen, margin)
 
 
 def _large_enough(boxes: np.ndarray) -> np.ndarray:
