@@ -67,6 +67,7 @@ FAMILIES: dict[str, Family] = {
         decoded=("heatmaps",),
         by_limbs=("heatmaps_fine", "pafs"),
         window=5,
+        subpixel="parabola",
     ),
     "efficientpose_nas": Family(
         "EfficientPose-A/B/C",

@@ -175,7 +175,7 @@ def test_average_precision(grouping, reference):
 
 @pytest.mark.parametrize(
     ("family", "kernel", "subpixel"),
-    [("efficienthrnet", 3, "parabola"), ("efficientpose", 5, "none"), ("efficientpose_nas", 3, "quarter")],
+    [("efficienthrnet", 3, "parabola"), ("efficientpose", 5, "parabola"), ("efficientpose_nas", 3, "quarter")],
 )
 def test_peaks(family, kernel, subpixel):
     rng = np.random.default_rng(0)
@@ -211,7 +211,7 @@ def test_fewer_pixels_than_peaks():
 
 
 @pytest.mark.parametrize(
-    ("family", "skeleton", "subpixel"), [("efficientpose", MPII_16, "none"), ("efficientpose_nas", COCO_17, "quarter")]
+    ("family", "skeleton", "subpixel"), [("efficientpose", MPII_16, "parabola"), ("efficientpose_nas", COCO_17, "quarter")]
 )
 def test_one_person(family, skeleton, subpixel):
     rng = np.random.default_rng(0)
@@ -230,7 +230,7 @@ def test_one_person_of_the_published_maps(reference):
         heatmaps = next(file[name] for name in file.files if file[name].shape[1:] == (224, 224, 16))
     decoder = TfliteDecoder("efficientpose", "poses", {"heatmaps": heatmaps[0]}, MPII_16)
     for maps in heatmaps:
-        expected = decode.single_person(maps, skeleton=MPII_16)
+        expected = decode.single_person(maps, skeleton=MPII_16, subpixel="parabola")
         table = decoder({"heatmaps": maps})
         np.testing.assert_allclose(table[0, :, 1::-1] * 224, expected.xy[0], atol=1e-4)
         np.testing.assert_allclose(table[0, :, 2], expected.confidence[0], atol=1e-5)

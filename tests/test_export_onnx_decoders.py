@@ -13,7 +13,7 @@ from decoder_files import OnnxDecoder
 import keras_ehrnet as ke
 from keras_ehrnet import decode
 from keras_ehrnet.decode.exported import best_peaks, grouped_peaks, one_person, several_people
-from keras_ehrnet.decode.peaks import find_peaks
+from keras_ehrnet.decode.peaks import SUBPIXEL, find_peaks
 from keras_ehrnet.poses import Poses
 from keras_ehrnet.runtime.onnx import OnnxNetwork
 from keras_ehrnet.skeletons import COCO_17
@@ -181,26 +181,26 @@ def quantized(random: np.random.Generator, *shape: int) -> np.ndarray:
 
 @pytest.mark.parametrize("opset", [OPSETS[0], 17, OPSETS[-1]])
 @pytest.mark.parametrize(
-    ("family", "kernel", "subpixel"), [("efficientpose", 5, "none"), ("efficientpose_nas", 3, "quarter")]
+    ("family", "kernel", "subpixel"), [("efficientpose", 5, "parabola"), ("efficientpose_nas", 3, "quarter")]
 )
 def test_peaks_among_equals(family, kernel, subpixel, opset):
     heatmaps = quantized(np.random.default_rng(opset), 20, 28, 17)
     table = decoded({"heatmaps": heatmaps}, family, "peaks", opset=opset, max_peaks=12, threshold=0.1)
     expected = find_peaks(heatmaps, 12, 0.1, kernel, True)
     assert len(expected.scores) > 100
+    shift = SUBPIXEL[subpixel](heatmaps, expected.rows, expected.columns, expected.joints)
+    xy = np.stack([expected.columns, expected.rows], -1) + 0.5 + shift
     for joint in range(17):
         here = expected.of(joint)
         count = len(expected.scores[here])
         assert table[joint, :count, 2] == pytest.approx(expected.scores[here])
         assert not table[joint, count:].any() and not table[joint, :, 3].any()
-        if subpixel == "none":
-            assert table[joint, :count, 0] * 20 - 0.5 == pytest.approx(expected.rows[here], abs=1e-5)
-            assert table[joint, :count, 1] * 28 - 0.5 == pytest.approx(expected.columns[here], abs=1e-5)
+        assert table[joint, :count, 1::-1] * (28, 20) == pytest.approx(xy[here], abs=1e-5)
 
 
 @pytest.mark.parametrize("family", ["efficientpose", "efficientpose_nas"])
 def test_one_person_anywhere(family):
-    subpixel = {"efficientpose": "none", "efficientpose_nas": "quarter"}[family]
+    subpixel = {"efficientpose": "parabola", "efficientpose_nas": "quarter"}[family]
     heatmaps = np.random.default_rng(2).normal(0, 1, (24, 16, 17)).astype(np.float32)
     heatmaps[0, 0, 0] = heatmaps[-1, -1, 1] = heatmaps[0, -1, 2] = heatmaps[-1, 0, 3] = 9  # corners
     (found,) = decoded({"heatmaps": heatmaps}, family, "poses")

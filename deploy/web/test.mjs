@@ -8,9 +8,9 @@ import { NUMBERS, refined } from "./refine.js";
 
 const FOLDER = process.argv[2];
 const NEAR_PIXELS = 1;
+// What stays in float is rounded otherwise by other processors, which 8 bits make more of: one joint of 20 may be further off.
+const INT8 = { near: 3, farther: 0.05 };
 const FEWEST_JOINTS = 5;
-// Where a heatmap is as high at two places, how floats are rounded decides between them, and somebody's next crop with it.
-const TIES = { "several people, refined": 0.1, "several people, refined as by PosePredictor.load()": 0.1 };
 const SEEN = 0.2;
 
 const { page, address, close } = await opened();
@@ -112,9 +112,10 @@ try {
         `${way.way}, ${threads ? "several threads" : "one thread"}: ${median.toFixed(0)} ms; ` +
           `${distances.length} joints, the farthest ${Math.max(...distances).toFixed(2)} pixels off`,
       );
-      const far = distances.filter((distance) => distance > NEAR_PIXELS);
+      const { near, farther } = way.network.includes("int8") ? INT8 : { near: NEAR_PIXELS, farther: 0 };
+      const far = distances.filter((distance) => distance > near);
       assert.ok(distances.length >= FEWEST_JOINTS, way.way);
-      assert.ok(far.length <= (TIES[way.way] ?? 0) * distances.length, `${way.way}: ${far}`);
+      assert.ok(far.length <= farther * distances.length, `${way.way}: ${far}`);
     }
   }
 
