@@ -13,8 +13,8 @@ NUMBERS = {
     **{
         name: getattr(refining, name)
         for name in (
-            "SEEN", "FOUND_MARGIN", "PLACED_MARGIN", "SMALLEST_REFINED", "SURE_ENOUGH", "ROUNDS", "AT_REST",
-            "SAME_PERSON",
+            "SEEN", "FOUND_MARGIN", "PLACED_MARGIN", "LEFT_MARGIN", "LEFT_SEEN", "FEWEST_LEFT", "EXPLAINED",
+            "SMALLEST_REFINED", "SURE_ENOUGH", "ROUNDS", "AT_REST", "SAME_PERSON",
         )
     },
     "BOX_MARGIN": geometry.BOX_MARGIN,

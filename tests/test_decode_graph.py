@@ -211,7 +211,8 @@ def test_fewer_pixels_than_peaks():
 
 
 @pytest.mark.parametrize(
-    ("family", "skeleton", "subpixel"), [("efficientpose", MPII_16, "parabola"), ("efficientpose_nas", COCO_17, "quarter")]
+    ("family", "skeleton", "subpixel"),
+    [("efficientpose", MPII_16, "parabola"), ("efficientpose_nas", COCO_17, "quarter")],
 )
 def test_one_person(family, skeleton, subpixel):
     rng = np.random.default_rng(0)

@@ -49,10 +49,34 @@ def test_the_second_look_counts_if_it_is_sure_enough() -> None:
 def test_the_crop_follows_the_joints_until_they_rest() -> None:
     """One network always sees its person right of the middle of its crop, another as large as the crop is made for."""
     drifting, still = Stub(0.7, 0.55, 0.8), Stub(0.7, 0.2, 0.8)
-    ke.PosePredictor(Stub(0.4, 0.4, 0.6), refine=drifting)(IMAGE)
+    faint = refining.LEFT_SEEN / 2  # What drifts away from it is not looked for.
+    ke.PosePredictor(Stub(faint, 0.4, 0.6), refine=drifting)(IMAGE)
     assert len(drifting.seen) == refining.ROUNDS
-    ke.PosePredictor(Stub(0.4, 0.4, 0.6), refine=still)(IMAGE)
+    ke.PosePredictor(Stub(faint, 0.4, 0.6), refine=still)(IMAGE)
     assert len(still.seen) == 1
+
+
+def standing_at(x: float, score: float) -> ke.Poses:
+    """Somebody whose joints lie within 20 pixels to either side, and 60 up and down."""
+    joints = np.random.default_rng(0).uniform((x - 20, 40, score), (x + 20, 160, score), (17, 3))
+    return ke.Poses(joints[None], np.array([score]), COCO_17)
+
+
+def test_of_two_people_taken_for_one_both_are_found() -> None:
+    """The second network sees whoever is nearest to the middle of its crop."""
+    left, right = standing_at(100, 0.7), standing_at(180, 0.6)
+    mixed = np.where((np.arange(17) < 10)[:, None], left.keypoints[0], right.keypoints[0])
+    looks = []
+
+    def look(boxes: np.ndarray) -> ke.Poses:
+        looks.extend(boxes)
+        return refining.together([left if box[[0, 2]].mean() < 140 else right for box in boxes])
+
+    found = refining.refined(ke.Poses(mixed[None], np.array([0.3]), COCO_17), look, (400, 200), 0.2)
+    assert found == refining.together([left, right])
+    assert len(looks) == 4
+    explained = refining.refined(left, look, (400, 200), 0.2)
+    assert explained == left
 
 
 def test_nobody_is_found_twice() -> None:

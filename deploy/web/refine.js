@@ -5,6 +5,10 @@ export const NUMBERS = {
   SEEN: 0.1,
   FOUND_MARGIN: 0.3,
   PLACED_MARGIN: 0.15,
+  LEFT_MARGIN: 1.2,
+  LEFT_SEEN: 0.05,
+  FEWEST_LEFT: 2,
+  EXPLAINED: 0.1,
   SMALLEST_REFINED: 8,
   SURE_ENOUGH: 0.5,
   ROUNDS: 3,
@@ -14,30 +18,49 @@ export const NUMBERS = {
   SMALLEST_REGION: 16,
 };
 const { SEEN, FOUND_MARGIN, PLACED_MARGIN, SMALLEST_REFINED, SURE_ENOUGH, ROUNDS, AT_REST, SAME_PERSON } = NUMBERS;
-const { BOX_MARGIN, SMALLEST_REGION } = NUMBERS;
+const { LEFT_MARGIN, FEWEST_LEFT, EXPLAINED, BOX_MARGIN, SMALLEST_REGION } = NUMBERS;
+// In single precision, as scores are: guesses have exactly this score.
+const LEFT_SEEN = Math.fround(NUMBERS.LEFT_SEEN);
 
 /**
- * Everyone placed anew in their own crop, where that leaves them sure enough, and nobody twice; the best first.
+ * Everyone placed anew in their own crop, where that leaves them sure enough, and nobody twice; the best first. Whoever was
+ * taken together with another is found around the joints that are left over.
  * `look` gives the one person in a region of the image, see `letterbox`; `size`: the image's width and height. Where nobody
- * of at least `minScore` is left, the whole image may be one person.
+ * of at least `minScore` is found, the whole image may be one person.
  */
 export async function refined(people, look, [width, height], sigmas, minScore) {
-  const placed = distinct(await followed(people, look), sigmas);
-  if (placed.some(({ score }) => score >= minScore)) return placed;
+  const placed = distinct(await followed(people, look, FOUND_MARGIN, SEEN), sigmas);
+  const rest = leftOver(people, placed, sigmas);
+  const everyone = distinct([...placed, ...(await followed(rest, look, LEFT_MARGIN, LEFT_SEEN))], sigmas);
+  if (everyone.some(({ score }) => score >= minScore)) return everyone;
   const whole = await look(regionOf([0, 0, width, height]));
-  return distinct(await followed([whole], look), sigmas);
+  return distinct(await followed([whole], look, FOUND_MARGIN, SEEN), sigmas);
 }
 
-/** Each person as the crop shows them that follows their joints. */
-async function followed(people, look) {
+/** Joints that nobody who is placed explains, as people of whom nothing else is known: any other is surer. */
+function leftOver(people, placed, sigmas) {
+  const rest = people.map(({ keypoints }) => {
+    const alike = placed.map((other) => jointSimilarity(other.keypoints, keypoints, sigmas));
+    const isLeft = ({ score }, joint) => score > LEFT_SEEN && !alike.some((likeness) => likeness[joint] > EXPLAINED);
+    return { keypoints: keypoints.map((point, joint) => (isLeft(point, joint) ? point : { x: 0, y: 0, score: 0 })), score: 0 };
+  });
+  return rest.filter(
+    ({ keypoints }) =>
+      keypoints.filter(({ score }) => score > 0).length >= FEWEST_LEFT &&
+      isLargeEnough(boxOfJoints(keypoints, LEFT_MARGIN, LEFT_SEEN)),
+  );
+}
+
+/** Each person as the crop shows them that follows their joints, beginning with the box around those that are seen. */
+async function followed(people, look, margin, seen) {
   const placed = [];
   for (let person of people) {
-    let box = boxOfJoints(person.keypoints, FOUND_MARGIN);
+    let box = boxOfJoints(person.keypoints, margin, seen);
     for (let round = 0; round < ROUNDS && isLargeEnough(box); round++) {
       const anew = await look(regionOf(box));
       if (!(anew.score >= SURE_ENOUGH * person.score)) break;
       person = anew;
-      const moved = boxOfJoints(person.keypoints, PLACED_MARGIN);
+      const moved = boxOfJoints(person.keypoints, PLACED_MARGIN, SEEN);
       if (overlap(moved, box) >= AT_REST) break;
       box = moved;
     }
@@ -56,16 +79,19 @@ export function distinct(people, sigmas) {
 
 /** Object keypoint similarity (OKS) of two people, over the joints that both have. */
 function similarity(first, second, sigmas) {
+  const shared = first.filter(({ score }, joint) => score > 0 && second[joint].score > 0).length;
+  return jointSimilarity(first, second, sigmas).reduce((sum, value) => sum + value, 0) / Math.max(shared, 1);
+}
+
+/** What each joint adds to it; 0 where one of the two lacks the joint. */
+function jointSimilarity(first, second, sigmas) {
   const [left, top, right, bottom] = extent(first.filter(({ score }) => score > 0));
   const area = Math.max(0.5 * (right - left) * (bottom - top), 1);
-  let [sum, count] = [0, 0];
-  first.forEach(({ x, y, score }, joint) => {
+  return first.map(({ x, y, score }, joint) => {
     const other = second[joint];
-    if (!(score > 0 && other.score > 0)) return;
-    sum += Math.exp(-((x - other.x) ** 2 + (y - other.y) ** 2) / (2 * area * (2 * sigmas[joint]) ** 2));
-    count++;
+    if (!(score > 0 && other.score > 0)) return 0;
+    return Math.exp(-((x - other.x) ** 2 + (y - other.y) ** 2) / (2 * area * (2 * sigmas[joint]) ** 2));
   });
-  return sum / Math.max(count, 1);
 }
 
 function extent(points) {
@@ -74,8 +100,8 @@ function extent(points) {
 }
 
 /** The box around a person: joints end before heads, hands and feet do. */
-function boxOfJoints(keypoints, margin) {
-  const seen = keypoints.filter(({ score }) => score > SEEN);
+function boxOfJoints(keypoints, margin, least) {
+  const seen = keypoints.filter(({ score }) => score > least);
   const [left, top, right, bottom] = extent(seen.length > 1 ? seen : keypoints);
   const [width, height] = [right - left, bottom - top];
   const [aside, above] = [width, height].map((side) => margin * Math.max(side, Math.max(width, height) / 3));

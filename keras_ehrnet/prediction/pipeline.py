@@ -16,7 +16,7 @@ from keras_ehrnet.decode.exported import Size, best_peaks, grouped_peaks, one_pe
 from keras_ehrnet.families import FAMILIES
 from keras_ehrnet.geometry import Affine, Geometry, box_region, letterbox_geometry, resize_geometry
 from keras_ehrnet.poses import Poses
-from keras_ehrnet.prediction.refining import refined
+from keras_ehrnet.prediction.refining import refined, together
 from keras_ehrnet.runtime.network import Fitted, Network
 from keras_ehrnet.support.errors import ModelError
 from keras_ehrnet.support.messages import is_whole
@@ -257,9 +257,7 @@ def _in_boxes(network: Network, image: np.ndarray, boxes: np.ndarray, settings: 
     if not len(boxes):
         return Poses.empty(network.skeleton)
     geometries = [box_geometry(network, box) for box in boxes]
-    people = _placed(network, [image] * len(boxes), geometries, replace(settings, multi_person=False))
-    keypoints = np.concatenate([person.keypoints for person in people])
-    return Poses(keypoints, np.concatenate([person.scores for person in people]), network.skeleton)
+    return together(_placed(network, [image] * len(boxes), geometries, replace(settings, multi_person=False)))
 
 
 def heatmap(network: Network, image: np.ndarray) -> np.ndarray:

@@ -37,14 +37,28 @@ def similarity(first: Poses, second: Poses, reach: float = 1.0) -> np.ndarray:
         >>> similarity(person, person).tolist()
         [[1.0]]
     """
+    shared = (first.confidence > 0)[:, None] & (second.confidence > 0)[None]
+    return joint_similarity(first, second, reach).sum(axis=-1) / np.maximum(shared.sum(axis=-1), 1)
+
+
+def joint_similarity(first: Poses, second: Poses, reach: float = 1.0) -> np.ndarray:
+    """What each joint adds to `similarity`, `(N, M, K)`; 0 where one of two persons lacks the joint.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras_ehrnet import Poses, skeletons
+        >>> from keras_ehrnet.prediction.tracking import joint_similarity
+        >>> person = Poses(np.random.default_rng(0).uniform(1, 99, (1, 17, 3)), np.ones(1), skeletons.COCO_17)
+        >>> joint_similarity(person, person).min(), joint_similarity(person, person).shape
+        (1.0, (1, 1, 17))
+    """
     sigmas = np.array(first.skeleton.oks_sigmas)
     distances = np.square(first.xy[:, None] - second.xy[None]).sum(axis=-1)
     sides = first.boxes()[:, 2:] - first.boxes()[:, :2]
     # COCO takes the area of the person's outline, which is roughly half of its box.
     areas = np.maximum(0.5 * sides.prod(axis=1), 1.0)[:, None, None] * reach**2
     shared = (first.confidence > 0)[:, None] & (second.confidence > 0)[None]
-    likeness = np.exp(-distances / (2 * areas * np.square(2 * sigmas))) * shared
-    return likeness.sum(axis=-1) / np.maximum(shared.sum(axis=-1), 1)
+    return np.exp(-distances / (2 * areas * np.square(2 * sigmas))) * shared
 
 
 @dataclass(eq=False)

@@ -60,6 +60,21 @@ internal object Refining {
     /** and by this part than those that the second model has placed. */
     const val PLACED_MARGIN = 0.15f
 
+    /**
+     * Joints that the first model took for a person's, where the second has placed nobody's, may be somebody else's: the box
+     * around them reaches so much further;
+     */
+    const val LEFT_MARGIN = 1.2f
+
+    /** joints below this score do not count for it, */
+    const val LEFT_SEEN = 0.05f
+
+    /** nor fewer of them than these. */
+    const val FEWEST_LEFT = 2
+
+    /** What a joint must add to the object keypoint similarity with somebody who is placed to be theirs. */
+    const val EXPLAINED = 0.1
+
     /** Pixels. Whoever is smaller is not looked at again. */
     const val SMALLEST_REFINED = 8f
 
@@ -82,9 +97,10 @@ internal object Refining {
     const val SMALLEST_REGION = 16.0
 
     /**
-     * Everyone placed anew in their own crop, where that leaves them sure enough, and nobody twice; the best first.
+     * Everyone placed anew in their own crop, where that leaves them sure enough, and nobody twice; the best first. Whoever
+     * was taken together with another is found around the joints that are left over.
      *
-     * Where nobody of at least [minScore] is left, the whole picture may be one person.
+     * Where nobody of at least [minScore] is found, the whole picture may be one person.
      *
      * @param people of a picture of [width] x [height] pixels, none left out for a low score.
      * @param look the one person in a region of the picture.
@@ -97,18 +113,26 @@ internal object Refining {
         minScore: Double,
         look: (Region) -> Pose
     ): List<Pose> {
-        val placed = distinct(people.map { followed(it, look) }, skeleton)
-        if (placed.any { it.score >= minScore }) return placed
+        val placed = distinct(people.map { followed(it, boxOfJoints(it, FOUND_MARGIN), look) }, skeleton)
+        val rest = leftOver(people, placed, skeleton).map { followed(it, boxOfLeft(it), look) }
+        val everyone = distinct(placed + rest, skeleton)
+        if (everyone.any { it.score >= minScore }) return everyone
         val whole = look(shown(Box(0f, 0f, width.toFloat(), height.toFloat())))
-        return listOf(followed(whole, look))
+        return listOf(followed(whole, boxOfJoints(whole, FOUND_MARGIN), look))
     }
 
-    /** A person as the crop shows them that follows their joints. */
-    private fun followed(found: Pose, look: (Region) -> Pose): Pose {
+    /** Joints that nobody who is placed explains, as people of whom nothing else is known: any other is surer. */
+    private fun leftOver(people: List<Pose>, placed: List<Pose>, skeleton: Skeleton): List<Pose> = people.map { person ->
+        val alike = placed.map { it.jointSimilarity(person, skeleton) }
+        person.part { joint -> person.score(joint) > LEFT_SEEN && alike.none { it[joint] > EXPLAINED } }
+    }.filter { left -> (0 until left.size).count { left.score(it) > 0 } >= FEWEST_LEFT && isLargeEnough(boxOfLeft(left)) }
+
+    /** A person as the crop shows them that follows their joints, beginning with a box. */
+    private fun followed(found: Pose, first: Box, look: (Region) -> Pose): Pose {
         var person = found
-        var box = boxOfJoints(person, FOUND_MARGIN)
+        var box = first
         for (round in 1..ROUNDS) {
-            if (minOf(box.width, box.height) < SMALLEST_REFINED) break
+            if (!isLargeEnough(box)) break
             val anew = look(shown(box))
             if (!(anew.score >= SURE_ENOUGH * person.score)) break
             person = anew
@@ -128,10 +152,14 @@ internal object Refining {
         return kept
     }
 
+    private fun isLargeEnough(box: Box): Boolean = minOf(box.width, box.height) >= SMALLEST_REFINED
+
+    private fun boxOfLeft(pose: Pose): Box = boxOfJoints(pose, LEFT_MARGIN, LEFT_SEEN)
+
     /** Joints end before heads, hands and feet do. */
-    private fun boxOfJoints(pose: Pose, margin: Float): Box {
+    private fun boxOfJoints(pose: Pose, margin: Float, least: Float = SEEN): Box {
         val all = (0 until pose.size).toList()
-        val seen = all.filter { pose.score(it) > SEEN }
+        val seen = all.filter { pose.score(it) > least }
         val joints = Box.around(pose, if (seen.size > 1) seen else all)
         val least = maxOf(joints.width, joints.height) / 3
         val aside = margin * maxOf(joints.width, least)

@@ -50,6 +50,9 @@ class Pose(private val keypoints: FloatArray, val score: Float, val id: Int = 0)
 
     fun withId(id: Int): Pose = Pose(keypoints, score, id)
 
+    /** Joints of a person of whom nothing else is known; the others are not found. */
+    fun part(isKept: (Int) -> Boolean): Pose = Pose(FloatArray(keypoints.size) { if (isKept(it / 3)) keypoints[it] else 0f }, 0f)
+
     /** The same person a step further: ([x], [y]) pixels. */
     fun moved(x: Float, y: Float): Pose =
         Pose(FloatArray(keypoints.size) { keypoints[it] + when (it % 3) { 0 -> x; 1 -> y; else -> 0f } }, score, id)
@@ -72,16 +75,21 @@ class Pose(private val keypoints: FloatArray, val score: Float, val id: Int = 0)
 
     /** Object keypoint similarity (OKS), in [0, 1], over the joints that both have; they may be [reach] times as far apart. */
     fun similarity(other: Pose, skeleton: Skeleton, reach: Double = 1.0): Double {
-        val shared = (0 until size).filter { score(it) > 0 && other.score(it) > 0 }
-        if (shared.isEmpty()) return 0.0
+        val shared = (0 until size).count { score(it) > 0 && other.score(it) > 0 }
+        return jointSimilarity(other, skeleton, reach).sum() / maxOf(shared, 1)
+    }
+
+    /** What each joint adds to [similarity]; 0 where one of the two lacks the joint. */
+    fun jointSimilarity(other: Pose, skeleton: Skeleton, reach: Double = 1.0): List<Double> {
         // COCO takes the area of the outline, which is roughly half of the box.
         val area = maxOf(0.5 * box().area, 1.0) * reach * reach
-        return shared.map { joint ->
+        return (0 until size).map { joint ->
             val dx = (x(joint) - other.x(joint)).toDouble()
             val dy = (y(joint) - other.y(joint)).toDouble()
             val limit = 2 * skeleton.sigmas[joint]
-            exp(-(dx * dx + dy * dy) / (2 * area * limit * limit))
-        }.average()
+            val isShared = score(joint) > 0 && other.score(joint) > 0
+            if (isShared) exp(-(dx * dx + dy * dy) / (2 * area * limit * limit)) else 0.0
+        }
     }
 }
 
