@@ -262,11 +262,19 @@ def test_people_looked_at_again(runtime, distances):
 def test_people_in_int8(runtime, distances):
     """Processors round what stays in float otherwise, which 8 bits make more of: one joint of 20 may be further off."""
     apart, scores = distances(runtime, f"{ONE}, poses, int8")
-    assert np.mean(apart[scores >= SEEN] <= 3) >= 0.95
+    seen = apart[scores >= SEEN]
+    assert np.median(seen) <= 1
+    assert np.mean(seen <= 3) >= 0.95
 
 
 @pytest.mark.programs
-@pytest.mark.parametrize("runtime", ["LiteRT on the JVM", "LiteRT.js"])
-def test_an_int8_file_is_one_network_everywhere(runtime, distances):
-    apart, scores = distances(runtime, f"{ONE}, poses, int8", "LiteRT")
+def test_people_in_int8_on_the_jvm_are_those_of_litert(distances):
+    apart, scores = distances("LiteRT on the JVM", f"{ONE}, poses, int8", "LiteRT")
+    assert apart[scores >= SEEN].max() <= 1
+
+
+@pytest.mark.programs
+def test_people_in_int8_in_the_browser_are_those_of_litert(distances):
+    """But for what wasm rounds otherwise."""
+    apart, scores = distances("LiteRT.js", f"{ONE}, poses, int8", "LiteRT")
     assert np.mean(apart[scores >= SEEN] <= 3) >= 0.95
