@@ -29,8 +29,8 @@ def single_person(
         skeleton: `Skeleton`. What the K joints are.
         smooth: bool. Whether to look for the highest place after blurring with a gaussian of one pixel.
         threshold: float. A joint whose heatmap stays below it keeps its place but has score 0: not found.
-        subpixel: str. `"none"`: pixel centers, for maps at full resolution. `"quarter"`: moved a quarter of a pixel
-            towards the higher neighbour, for coarse maps. `"parabola"`: fitted between the pixels.
+        subpixel: str. `"none"`: pixel centers. `"quarter"`: moved a quarter of a pixel towards the higher neighbour,
+            for coarse maps. `"parabola"`: fitted between the pixels, as predictors do for EfficientPose.
         image_size: (width, height) or None. Passed on to the result.
 
     Returns:
