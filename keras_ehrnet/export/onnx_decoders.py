@@ -207,16 +207,15 @@ def _between_pixels(
 ) -> str:
     """One coordinate of pixels in [0, 1] of the map, moved between the pixels; `step` leads to the next pixel."""
     coordinate = graph.add("Add", [graph.add("Cast", [place], to=TensorProto.FLOAT), _number(graph, 0.5)])
-    if subpixel != "none":
-        # Beyond the border lies what lies at it.
-        last = _last(graph, side)
-        back = graph.add("Min", [place, graph.integers(1)])
-        forth = graph.add("Min", [graph.add("Sub", [last, place]), graph.integers(1)])
-        stride = graph.integers(step)
-        before = graph.add("Sub", [index, graph.add("Mul", [back, stride])])
-        after = graph.add("Add", [index, graph.add("Mul", [forth, stride])])
-        heights = maps.values_at(graph, before), center, maps.values_at(graph, after)
-        coordinate = graph.add("Add", [coordinate, _SUBPIXEL[subpixel](graph, *heights)])
+    # Beyond the border lies what lies at it.
+    last = _last(graph, side)
+    back = graph.add("Min", [place, graph.integers(1)])
+    forth = graph.add("Min", [graph.add("Sub", [last, place]), graph.integers(1)])
+    stride = graph.integers(step)
+    before = graph.add("Sub", [index, graph.add("Mul", [back, stride])])
+    after = graph.add("Add", [index, graph.add("Mul", [forth, stride])])
+    heights = maps.values_at(graph, before), center, maps.values_at(graph, after)
+    coordinate = graph.add("Add", [coordinate, _SUBPIXEL[subpixel](graph, *heights)])
     return graph.add("Mul", [coordinate, _share(graph, side)])
 
 
@@ -251,7 +250,7 @@ def _parabola(graph: Graph, before: str, center: str, after: str) -> str:
 
 
 _SUBPIXEL: dict[str, Callable[[Graph, str, str, str], str]] = {"quarter": _quarter, "parabola": _parabola}
-"""Ways from a pixel and its neighbours to a place between them, by name: those of `keras_ehrnet.decode.peaks`."""
+"""Ways from a pixel and its neighbours to a place between them, by name: those that families take."""
 
 
 def _number(graph: Graph, value: float) -> str:

@@ -69,20 +69,25 @@ def refined(poses: Poses, look: Callable[[np.ndarray], Poses], size: tuple[int, 
         `Poses`, best first.
     """
     people = distinct(_followed(poses, look, _boxes(poses, FOUND_MARGIN)))
-    rest = _left_over(poses, people)
-    people = distinct(together([people, _followed(rest, look, _boxes(rest, LEFT_MARGIN, LEFT_SEEN))]))
+    rest, boxes = _left_over(poses, people)
+    people = distinct(together([people, _followed(rest, look, boxes)]))
     if (people.scores >= min_score).any():
         return people
     whole = look(np.array([[0.0, 0.0, *size]]))
     return distinct(_followed(whole, look, _boxes(whole, FOUND_MARGIN)))
 
 
-def _left_over(poses: Poses, people: Poses) -> Poses:
-    """Joints that nobody who is placed explains, as people of whom nothing else is known: any other is surer."""
+def _left_over(poses: Poses, people: Poses) -> tuple[Poses, np.ndarray]:
+    """Joints that nobody who is placed explains, as people of whom nothing else is known: any other is surer.
+
+    With the boxes around them.
+    """
     left = (poses.confidence > LEFT_SEEN) & ~(joint_similarity(people, poses) > EXPLAINED).any(axis=0)
     rest = replace(poses, keypoints=poses.keypoints * left[..., None], scores=np.zeros(len(poses)))
     rest = rest[left.sum(axis=1) >= FEWEST_LEFT]
-    return rest[_large_enough(_boxes(rest, LEFT_MARGIN, LEFT_SEEN))]
+    boxes = _boxes(rest, LEFT_MARGIN, LEFT_SEEN)
+    large = _large_enough(boxes)
+    return rest[large], boxes[large]
 
 
 def _followed(poses: Poses, look: Callable[[np.ndarray], Poses], boxes: np.ndarray) -> Poses:

@@ -37,8 +37,8 @@ def similarity(first: Poses, second: Poses, reach: float = 1.0) -> np.ndarray:
         >>> similarity(person, person).tolist()
         [[1.0]]
     """
-    shared = (first.confidence > 0)[:, None] & (second.confidence > 0)[None]
-    return joint_similarity(first, second, reach).sum(axis=-1) / np.maximum(shared.sum(axis=-1), 1)
+    shared = _shared(first, second).sum(axis=-1)
+    return joint_similarity(first, second, reach).sum(axis=-1) / np.maximum(shared, 1)
 
 
 def joint_similarity(first: Poses, second: Poses, reach: float = 1.0) -> np.ndarray:
@@ -57,8 +57,12 @@ def joint_similarity(first: Poses, second: Poses, reach: float = 1.0) -> np.ndar
     sides = first.boxes()[:, 2:] - first.boxes()[:, :2]
     # COCO takes the area of the person's outline, which is roughly half of its box.
     areas = np.maximum(0.5 * sides.prod(axis=1), 1.0)[:, None, None] * reach**2
-    shared = (first.confidence > 0)[:, None] & (second.confidence > 0)[None]
-    return np.exp(-distances / (2 * areas * np.square(2 * sigmas))) * shared
+    return np.exp(-distances / (2 * areas * np.square(2 * sigmas))) * _shared(first, second)
+
+
+def _shared(first: Poses, second: Poses) -> np.ndarray:
+    """Which joints each two persons have both, `(N, M, K)`."""
+    return (first.confidence > 0)[:, None] & (second.confidence > 0)[None]
 
 
 @dataclass(eq=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -65,6 +65,29 @@ class Graph:
         maps, gate = inputs
         return self.is_narrow(gate) and not self.is_narrow(maps) and self.shape(maps)[-1] == self.shape(gate)[-1]
 
+    def behind(self, results: Iterable[int], onward: Callable[[str, int, list[int]], list[int] | None]) -> set[str]:
+        """Names of results and of the operations that they come from, as far as `onward` leads.
+
+        Args:
+            results: iterable of int. Where to begin.
+            onward: callable of an operation's kind, result and inputs that gives the inputs to go on to, or None where
+                the operation is not meant.
+
+        Returns:
+            set of str.
+        """
+        sources = {result: (kind, result, inputs) for kind, _, inputs, result in self.operations()}
+        found: set[int] = set()
+        waiting = list(results)
+        while waiting:
+            index = waiting.pop()
+            if index in sources and index not in found:
+                inputs = onward(*sources[index])
+                if inputs is not None:
+                    found.add(index)
+                    waiting += inputs
+        return {self.name(index) for index in found}
+
     def buffer(self, index: int) -> int:
         return self.tensors[index].buffer
 
@@ -89,16 +112,8 @@ def last_convolutions(content: bytes) -> set[str]:
         set of the names of these operations' results, those of the convolutions included.
     """
     graph = Graph(content)
-    sources = {result: (kind, inputs) for kind, _, inputs, result in graph.operations()}
-    found: set[int] = set()
-    waiting = [int(index) for index in graph.main.outputs]
-    while waiting:
-        index = waiting.pop()
-        if index in sources and index not in found:
-            found.add(index)
-            kind, inputs = sources[index]
-            waiting += [] if kind in OUTPUT_AXIS else inputs
-    return {graph.name(index) for index in found}
+    outputs = [int(index) for index in graph.main.outputs]
+    return graph.behind(outputs, lambda kind, result, inputs: [] if kind in OUTPUT_AXIS else inputs)
 
 
 def gates(content: bytes) -> set[str]:
@@ -114,13 +129,7 @@ def gates(content: bytes) -> set[str]:
         set of the names of these operations' results.
     """
     graph = Graph(content)
-    sources = {result: (kind, inputs) for kind, _, inputs, result in graph.operations()}
-    found: set[int] = set()
-    waiting = [result for result, (kind, inputs) in sources.items() if kind == "MUL" and graph.is_gated(inputs)]
-    while waiting:
-        index = waiting.pop()
-        kind, inputs = sources.get(index, ("", []))
-        if index not in found and (kind == "MUL" or (inputs and graph.is_narrow(index))):
-            found.add(index)
-            waiting += inputs
-    return {graph.name(index) for index in found}
+    gated = [result for kind, _, inputs, result in graph.operations() if kind == "MUL" and graph.is_gated(inputs)]
+    return graph.behind(
+        gated, lambda kind, result, inputs: inputs if kind == "MUL" or graph.is_narrow(result) else None
+    )

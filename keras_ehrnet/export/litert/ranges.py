@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from typing import Any
 
 import cv2
@@ -87,8 +88,9 @@ def measure(
         interpreter.set_tensor(image_input["index"], image.astype(image_input["dtype"]))
         interpreter.invoke()
         shown = _shown([interpreter.get_tensor(int(index)) for index in main.outputs], image.shape[1:3])
+        weights = cache(partial(_weights, shown))  # Many tensors are of the same size.
         for index, parts in seen.items():
-            parts.append(_look(interpreter.get_tensor(index), shown, SAMPLE_SIZE // len(images), rng))
+            parts.append(_look(interpreter.get_tensor(index), weights, SAMPLE_SIZE // len(images), rng))
         if done:
             done(count)
     return {index: _together(parts) for index, parts in seen.items()}
@@ -103,14 +105,20 @@ def _shown(outputs: Sequence[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
     )
 
 
-def _look(values: np.ndarray, shown: np.ndarray, size: int, rng: np.random.Generator) -> Values:
+def _weights(shown: np.ndarray, count: int, height: int, width: int) -> np.ndarray:
+    """How likely each place of maps of this size comes into the sample."""
+    weights = np.tile(cv2.resize(shown, (width, height), interpolation=cv2.INTER_AREA).ravel(), count)
+    return weights / weights.sum(dtype=np.float64)
+
+
+def _look(
+    values: np.ndarray, weights: Callable[[int, int, int], np.ndarray], size: int, rng: np.random.Generator
+) -> Values:
     pixels = values.reshape(-1, values.shape[-1]).astype("float32")
     rows = max(1, size // pixels.shape[1])
     sample = pixels
     if rows < len(pixels):
-        height, width = values.shape[1:3]
-        weights = np.tile(cv2.resize(shown, (width, height), interpolation=cv2.INTER_AREA).ravel(), len(values))
-        sample = pixels[rng.choice(len(pixels), rows, p=weights / weights.sum(dtype=np.float64))]
+        sample = pixels[rng.choice(len(pixels), rows, p=weights(*values.shape[:3]))]
     low, high = np.minimum(pixels.min(axis=0), 0), np.maximum(pixels.max(axis=0), 0)
     return Values(low, high, np.maximum(high, -low), sample)
 

@@ -157,9 +157,9 @@ internal object Refining {
     private fun boxOfLeft(pose: Pose): Box = boxOfJoints(pose, LEFT_MARGIN, LEFT_SEEN)
 
     /** Joints end before heads, hands and feet do. */
-    private fun boxOfJoints(pose: Pose, margin: Float, least: Float = SEEN): Box {
+    private fun boxOfJoints(pose: Pose, margin: Float, seenAbove: Float = SEEN): Box {
         val all = (0 until pose.size).toList()
-        val seen = all.filter { pose.score(it) > least }
+        val seen = all.filter { pose.score(it) > seenAbove }
         val joints = Box.around(pose, if (seen.size > 1) seen else all)
         val least = maxOf(joints.width, joints.height) / 3
         val aside = margin * maxOf(joints.width, least)
