@@ -14,7 +14,7 @@ NUMBERS = {
         name: getattr(refining, name)
         for name in (
             "SEEN", "FOUND_MARGIN", "PLACED_MARGIN", "LEFT_MARGIN", "LEFT_SEEN", "FEWEST_LEFT", "EXPLAINED",
-            "SMALLEST_REFINED", "SURE_ENOUGH", "ROUNDS", "AT_REST", "SAME_PERSON",
+            "SMALLEST_REFINED", "SURE_ENOUGH", "ROUNDS", "HOPELESS", "AT_REST", "SAME_PERSON", "DOUBTED",
         )
     },
     "BOX_MARGIN": geometry.BOX_MARGIN,
@@ -33,20 +33,20 @@ def goldens(count: int = 40) -> dict:
 
 
 def _case(random: np.random.Generator) -> dict:
-    looks = []
+    looks, known = [], list(found := _found(random))
 
-    def look(boxes: np.ndarray) -> Poses:
-        people = [_seen(box, random) for box in boxes]
+    def look(boxes: np.ndarray, mirrored: bool) -> Poses:
+        people = [_again(box, known, random) if mirrored else _seen(box, random) for box in boxes]
+        known.extend(people)
         for box, person in zip(boxes, people, strict=True):
             region = geometry.box_region(box)
-            looks.append({"region": [*region.center, *region.size], **_listed(person)[0]})
+            looks.append({"region": [*region.center, *region.size], "mirrored": mirrored, **_listed(person)[0]})
         return Poses(
             np.concatenate([each.keypoints for each in people]),
             np.concatenate([each.scores for each in people]),
             COCO_17,
         )
 
-    found = _found(random)
     left = refining.refined(found, look, SIZE, MIN_SCORE)
     return {"people": _listed(found), "looks": looks, "refined": _listed(left)}
 
@@ -76,6 +76,15 @@ def _seen(box: np.ndarray, random: np.random.Generator) -> Poses:
     places = low + (margin + (1 - 2 * margin) * spread + moved) * (high - low)
     scores = random.uniform(0.11, 1, (17, 1))
     return Poses(np.concatenate([places, scores], axis=1)[None], random.uniform(0, 0.7, 1), COCO_17)
+
+
+def _again(box: np.ndarray, known: list[Poses], random: np.random.Generator) -> Poses:
+    """Whoever fills a box best, some joints where they were, some elsewhere, some surer than before."""
+    person = min(known, key=lambda each: np.abs(refining.box_around(each.xy[0], refining.PLACED_MARGIN) - box).sum())
+    apart = random.choice([0.005, 0.3], (17, 1)) * random.uniform(-1, 1, (17, 2)) * (box[2:] - box[:2])
+    scores = random.uniform(0.11, 1, (17, 1))
+    keypoints = np.concatenate([person.xy[0] + apart, scores], axis=1)
+    return Poses(keypoints[None], random.uniform(0, 0.7, 1), COCO_17)
 
 
 def _listed(poses: Poses) -> list[dict]:

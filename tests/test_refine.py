@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import keras_ehrnet as ke
-from keras_ehrnet.prediction import refining
+from keras_ehrnet.prediction import pipeline, refining
 from keras_ehrnet.skeletons import COCO_17, MPII_16
 
 IMAGE = np.zeros((200, 400, 3), np.uint8)
@@ -38,7 +38,7 @@ def test_the_second_look_counts_if_it_is_sure_enough() -> None:
     coarse = ke.PosePredictor(first)(IMAGE)
     better = ke.PosePredictor(first, refine=Stub(0.7))(IMAGE)
     unsure = ke.PosePredictor(first, refine=Stub(0.25))(IMAGE)
-    lost = ke.PosePredictor(first, refine=Stub(0.15))(IMAGE)
+    lost = ke.PosePredictor(first, refine=Stub(0.1))(IMAGE)
     middle = (coarse.keypoints[0, 0, :2] + coarse.keypoints[0, -1, :2]) / 2
     np.testing.assert_allclose(better.keypoints[0, :, :2], np.tile(middle, (17, 1)), atol=1e-3)
     assert better.scores[0] == pytest.approx(0.7)
@@ -51,9 +51,19 @@ def test_the_crop_follows_the_joints_until_they_rest() -> None:
     drifting, still = Stub(0.7, 0.55, 0.8), Stub(0.7, 0.2, 0.8)
     faint = refining.LEFT_SEEN / 2  # What drifts away from it is not looked for.
     ke.PosePredictor(Stub(faint, 0.4, 0.6), refine=drifting)(IMAGE)
-    assert len(drifting.seen) == refining.ROUNDS
+    assert len(drifting.seen) == refining.ROUNDS + 1  # and once in the mirror image
     ke.PosePredictor(Stub(faint, 0.4, 0.6), refine=still)(IMAGE)
-    assert len(still.seen) == 1
+    assert len(still.seen) == 2
+
+
+def test_whoever_cannot_be_somebody_is_looked_at_once() -> None:
+    first = Stub(refining.LEFT_SEEN / 2, 0.4, 0.6)
+    hopeless, hopeful = (Stub(score, 0.55, 0.8) for score in (0.24, 0.26))
+    for second in (hopeless, hopeful):
+        assert len(ke.PosePredictor(first, refine=second, min_score=0.5)(IMAGE)) == 0
+    at_the_whole_image = 2
+    assert len(hopeless.seen) == 1 + at_the_whole_image
+    assert len(hopeful.seen) == 2 * (refining.ROUNDS + 1) + 1
 
 
 def standing_at(x: float, score: float) -> ke.Poses:
@@ -68,15 +78,62 @@ def test_of_two_people_taken_for_one_both_are_found() -> None:
     mixed = np.where((np.arange(17) < 10)[:, None], left.keypoints[0], right.keypoints[0])
     looks = []
 
-    def look(boxes: np.ndarray) -> ke.Poses:
-        looks.extend(boxes)
+    def look(boxes: np.ndarray, mirrored: bool) -> ke.Poses:
+        looks.extend([mirrored] * len(boxes))
         return refining.together([left if box[[0, 2]].mean() < 140 else right for box in boxes])
 
     found = refining.refined(ke.Poses(mixed[None], np.array([0.3]), COCO_17), look, (400, 200), 0.2)
     assert found == refining.together([left, right])
-    assert len(looks) == 4
+    assert looks == [False] * 4 + [True] * 2
     explained = refining.refined(left, look, (400, 200), 0.2)
     assert explained == left
+
+
+class Halves(Stub):
+    """A network that places joints on the brighter half of its input; left ones a little higher."""
+
+    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        poses = super().__call__(images)["poses"].copy()
+        left, right = np.split(images.astype(float).mean(axis=(1, 3)), 2, axis=1)
+        poses[..., 1] = np.where(left.mean(axis=1) > right.mean(axis=1), 0.25, 0.75)[:, None, None]
+        poses[..., 0] = np.where([name.startswith("left") for name in COCO_17.joint_names], 0.4, 0.6)
+        return {"poses": poses}
+
+
+def test_the_mirror_image_shows_the_same_place() -> None:
+    """What lies right in the image lies left in its mirror image, and left joints are right ones there."""
+    image = np.zeros((200, 400, 3), np.uint8)
+    image[:, 205:] = 255
+    box = np.array([[150.0, 50.0, 250.0, 150.0]])
+    network = Halves(0.8)
+    settings = pipeline.Settings()
+    upright, mirrored = (pipeline._in_boxes(network, image, box, settings, mirror) for mirror in (False, True))
+    np.testing.assert_array_equal(network.seen[0][:, :, ::-1], network.seen[1])
+    np.testing.assert_allclose(upright.xy[..., 0], mirrored.xy[..., 0], atol=1e-3)
+    sides = list(COCO_17.flip_permutation)
+    np.testing.assert_allclose(upright.xy[:, sides, 1], mirrored.xy[..., 1], atol=1e-3)
+
+
+def test_both_images_together_place_a_joint() -> None:
+    """Between two places that are as good as one, nearer to the surer; else at the surer, which is doubted."""
+    once = standing_at(100, 0.6)
+    twice = once.keypoints.copy()
+    twice[0, :, 2] = 0.3
+    twice[0, :5, 0] += 1.5
+    twice[0, 5:, 0] += 150
+    twice[0, 16, 2] = 0.8
+
+    def look(boxes: np.ndarray, mirrored: bool) -> ke.Poses:
+        return ke.Poses(twice if mirrored else once.keypoints, np.array([0.5]), COCO_17)
+
+    joints = refining.refined(once, look, (400, 200), 0.1).keypoints[0]
+    assert (np.abs(joints[:5, 0] - once.xy[0, :5, 0] - 0.5) < 0.25).all()
+    assert (joints[:5, 2] > 0.4).all() and (joints[:5, 2] < 0.45).all()
+    np.testing.assert_allclose(joints[5:16, 0], once.xy[0, 5:16, 0], atol=0.01)
+    assert joints[16, 0] == pytest.approx(twice[0, 16, 0], abs=0.01)
+    np.testing.assert_allclose(joints[5:, 2], refining.DOUBTED * np.array([0.6] * 11 + [0.8]), atol=1e-4)
+    alone = refining.refined(once, look, (400, 200), 0.1, mirror=False)
+    np.testing.assert_array_equal(alone.keypoints, once.keypoints)
 
 
 def test_nobody_is_found_twice() -> None:

@@ -147,10 +147,11 @@ export class PoseModel {
     let people = await this.look(image, null, this.refine ? 0 : minScore, times);
     if (this.refine) {
       const { skeleton } = this.metadata;
-      const look = async (region) => (await this.refine.look(image, region, -1, times))[0];
+      const look = async (region, mirrored) => (await this.refine.look(image, region, -1, times, mirrored))[0];
       const sigmas = skeleton.sigmas ?? skeleton.joint_names.map(() => USUAL_SIGMA);
       const size = [image.width, image.height];
-      people = (await refined(people, look, size, sigmas, minScore)).filter(({ score }) => score >= minScore);
+      const mirror = (skeleton.flip_permutation ?? []).some((other, joint) => other !== joint);
+      people = (await refined(people, look, size, sigmas, minScore, mirror)).filter(({ score }) => score >= minScore);
     }
     const inside = (value, most) => Math.min(Math.max(value, 0), most);
     for (const { keypoints } of people)
@@ -158,18 +159,33 @@ export class PoseModel {
     return { people, milliseconds: times };
   }
 
-  /** People in a region of an image, or in all of it; adds the milliseconds it takes. */
-  async look(image, region, minScore, times) {
+  /** People in a region of an image, or in all of it, as they are or as the mirror image shows them; adds what it takes. */
+  async look(image, region, minScore, times, mirrored = false) {
     const begun = performance.now();
     const { height, width, dtype } = this.metadata.input;
     const { input, toImage } = letterbox(image, width, height, region);
+    if (mirrored) mirror(input, width);
     const pixels = dtype === "uint8" ? input : Float32Array.from(input);
     const ready = performance.now();
     const values = await this.run(pixels, [1, height, width, 3]);
     times.fit += ready - begun;
     times.network += performance.now() - ready;
-    return readPeople(values, this.metadata, toImage, minScore);
+    const people = readPeople(values, this.metadata, mirrored ? (x, y) => toImage(width - x, y) : toImage, minScore);
+    return mirrored ? people.map((person) => upright(person, this.metadata.skeleton)) : people;
   }
+}
+
+/** Rows of pixels, three values each, from right to left. */
+function mirror(input, width) {
+  for (let row = 0; row < input.length; row += 3 * width)
+    for (let [left, right] = [row, row + 3 * (width - 1)]; left < right; left += 3, right -= 3)
+      for (let color = 0; color < 3; color++)
+        [input[left + color], input[right + color]] = [input[right + color], input[left + color]];
+}
+
+/** Somebody seen in the mirror image, left and right as they are. */
+function upright({ keypoints, ...person }, { flip_permutation: permutation }) {
+  return { ...person, keypoints: keypoints.map(({ name }, joint) => ({ ...keypoints[permutation[joint]], name })) };
 }
 
 /** Limbs and joints of people over a canvas; lines as wide as suits its size. */

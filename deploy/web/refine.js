@@ -10,31 +10,36 @@ export const NUMBERS = {
   FEWEST_LEFT: 2,
   EXPLAINED: 0.1,
   SMALLEST_REFINED: 8,
-  SURE_ENOUGH: 0.5,
-  ROUNDS: 3,
+  SURE_ENOUGH: 0.3,
+  ROUNDS: 2,
+  HOPELESS: 0.5,
   AT_REST: 0.9,
   SAME_PERSON: 0.7,
+  DOUBTED: 0.4,
   BOX_MARGIN: 1.25,
   SMALLEST_REGION: 16,
 };
 const { SEEN, FOUND_MARGIN, PLACED_MARGIN, SMALLEST_REFINED, SURE_ENOUGH, ROUNDS, AT_REST, SAME_PERSON } = NUMBERS;
-const { LEFT_MARGIN, FEWEST_LEFT, EXPLAINED, BOX_MARGIN, SMALLEST_REGION } = NUMBERS;
+const { LEFT_MARGIN, FEWEST_LEFT, EXPLAINED, HOPELESS, DOUBTED, BOX_MARGIN, SMALLEST_REGION } = NUMBERS;
 // In single precision, as scores are: guesses have exactly this score.
 const LEFT_SEEN = Math.fround(NUMBERS.LEFT_SEEN);
 
 /**
  * Everyone placed anew in their own crop, where that leaves them sure enough, and nobody twice; the best first. Whoever was
  * taken together with another is found around the joints that are left over.
- * `look` gives the one person in a region of the image, see `letterbox`; `size`: the image's width and height. Where nobody
- * of at least `minScore` is found, the whole image may be one person.
+ * `look` gives the one person in a region of the image, see `letterbox`, and as the mirror image shows them if its second
+ * argument is true; `size`: the image's width and height; `mirror`: whether left and right are known, so that the mirror image
+ * can be looked at. Where nobody of at least `minScore` is found, the whole image may be one person.
  */
-export async function refined(people, look, [width, height], sigmas, minScore) {
-  const placed = distinct(await followed(people, look, FOUND_MARGIN, SEEN), sigmas);
+export async function refined(people, look, [width, height], sigmas, minScore, mirror) {
+  const least = Math.fround(HOPELESS * minScore);
+  const placed = distinct(await followed(people, look, FOUND_MARGIN, SEEN, least), sigmas);
   const rest = leftOver(people, placed, sigmas);
-  const everyone = distinct([...placed, ...(await followed(rest, look, LEFT_MARGIN, LEFT_SEEN))], sigmas);
+  let everyone = distinct([...placed, ...(await followed(rest, look, LEFT_MARGIN, LEFT_SEEN, least))], sigmas);
+  if (mirror) everyone = distinct(await mirrored(everyone, look, sigmas, least), sigmas);
   if (everyone.some(({ score }) => score >= minScore)) return everyone;
-  const whole = await look(regionOf([0, 0, width, height]));
-  return distinct(await followed([whole], look, FOUND_MARGIN, SEEN), sigmas);
+  const whole = await followed([await look(regionOf([0, 0, width, height]), false)], look, FOUND_MARGIN, SEEN, least);
+  return mirror ? mirrored(whole, look, sigmas, least) : whole;
 }
 
 /** Joints that nobody who is placed explains, as people of whom nothing else is known: any other is surer. */
@@ -52,21 +57,50 @@ function leftOver(people, placed, sigmas) {
 }
 
 /** Each person as the crop shows them that follows their joints, beginning with the box around those that are seen. */
-async function followed(people, look, margin, seen) {
+async function followed(people, look, margin, seen, least) {
   const placed = [];
   for (let person of people) {
     let box = boxOfJoints(person.keypoints, margin, seen);
     for (let round = 0; round < ROUNDS && isLargeEnough(box); round++) {
-      const anew = await look(regionOf(box));
+      const anew = await look(regionOf(box), false);
       if (!(anew.score >= SURE_ENOUGH * person.score)) break;
       person = anew;
       const moved = boxOfJoints(person.keypoints, PLACED_MARGIN, SEEN);
-      if (overlap(moved, box) >= AT_REST) break;
+      if (overlap(moved, box) >= AT_REST || person.score < least) break;
       box = moved;
     }
     placed.push(person);
   }
   return placed;
+}
+
+/** Everyone by the image and its mirror image together: errors of the one are seldom those of the other. */
+async function mirrored(people, look, sigmas, least) {
+  const seen = [];
+  for (const once of people) {
+    const box = boxOfJoints(once.keypoints, PLACED_MARGIN, SEEN);
+    const twice = isLargeEnough(box) && once.score >= least ? await look(regionOf(box), true) : null;
+    seen.push(twice && twice.score >= SURE_ENOUGH * once.score ? together(once, twice, sigmas) : once);
+  }
+  return seen;
+}
+
+function together(once, twice, sigmas) {
+  const likeness = jointSimilarity(once.keypoints, twice.keypoints, sigmas);
+  const keypoints = once.keypoints.map((first, joint) => {
+    const second = twice.keypoints[joint];
+    const surer = first.score >= second.score ? first : second;
+    const both = Math.max(first.score + second.score, 1e-9);
+    const mixed = (mean, doubted) => likeness[joint] * mean + (1 - likeness[joint]) * doubted;
+    const between = (from, to) => (first.score * from + second.score * to) / both;
+    return {
+      ...first,
+      x: mixed(between(first.x, second.x), surer.x),
+      y: mixed(between(first.y, second.y), surer.y),
+      score: mixed(both / 2, DOUBTED * surer.score),
+    };
+  });
+  return { keypoints, score: keypoints.reduce((sum, { score }) => sum + score, 0) / keypoints.length };
 }
 
 /** The people without those who are the same as a surer one. */

@@ -173,10 +173,11 @@ def _refined(poses: Poses, image: np.ndarray, network: Network, settings: Settin
     """Everyone placed anew by a network for one person each."""
     crops = replace(settings, flip=False, multi_person=False)
 
-    def look(boxes: np.ndarray) -> Poses:
-        return _in_boxes(network, image, boxes, crops)
+    def look(boxes: np.ndarray, mirrored: bool) -> Poses:
+        return _in_boxes(network, image, boxes, crops, mirrored)
 
-    return refined(_best(poses, settings.max_people, 0.0), look, image.shape[1::-1], least)
+    found = _best(poses, settings.max_people, 0.0)
+    return refined(found, look, image.shape[1::-1], least, mirror=_knows_sides(network))
 
 
 def _best(poses: Poses, max_people: int, min_score: float) -> Poses:
@@ -247,8 +248,10 @@ def _whole(network: Network, images: Sequence[np.ndarray], settings: Settings) -
     return _placed(network, images, [_fitted(network, image) for image in images], settings)
 
 
-def _in_boxes(network: Network, image: np.ndarray, boxes: np.ndarray, settings: Settings) -> Poses:
-    """Networks for one person, each person cut out by its box."""
+def _in_boxes(
+    network: Network, image: np.ndarray, boxes: np.ndarray, settings: Settings, mirrored: bool = False
+) -> Poses:
+    """Networks for one person, each person cut out by its box, as they are or as the mirror image shows them."""
     boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
     if not np.isfinite(boxes).all() or (boxes[:, 2:] <= boxes[:, :2]).any():
         raise ValueError(
@@ -257,7 +260,8 @@ def _in_boxes(network: Network, image: np.ndarray, boxes: np.ndarray, settings: 
     if not len(boxes):
         return Poses.empty(network.skeleton)
     geometries = [box_geometry(network, box) for box in boxes]
-    return together(_placed(network, [image] * len(boxes), geometries, replace(settings, multi_person=False)))
+    crops = replace(settings, multi_person=False)
+    return together(_placed(network, [image] * len(boxes), geometries, crops, mirrored))
 
 
 def heatmap(network: Network, image: np.ndarray) -> np.ndarray:
@@ -289,20 +293,35 @@ def box_geometry(network: Fitted, box: np.ndarray) -> Geometry:
 
 
 def _placed(
-    network: Network, images: Sequence[np.ndarray], geometries: Sequence[Geometry], settings: Settings
+    network: Network,
+    images: Sequence[np.ndarray],
+    geometries: Sequence[Geometry],
+    settings: Settings,
+    mirrored: bool = False,
 ) -> list[Poses]:
     people: dict[int, Poses] = {}
     sizes = [(geometry.resized_height, geometry.resized_width) for geometry in geometries]
     for size in dict.fromkeys(sizes):
         alike = [index for index, own in enumerate(sizes) if own == size]
         batch = np.stack([geometries[index].warp(images[index]) for index in alike])
+        if mirrored:
+            batch = batch[:, :, ::-1]
         maps = network(batch)
         if settings.flip:
             maps = _averaged(maps, network(batch[:, :, ::-1]), network)
         for place, index in enumerate(alike):
             poses = _decoded(network, {name: values[place] for name, values in maps.items()}, size, settings)
+            if mirrored:
+                poses = _upright(poses, size)
             people[index] = _to_image(poses, geometries[index])
     return [people[index] for index in range(len(images))]
+
+
+def _upright(poses: Poses, size: Size) -> Poses:
+    """People of a mirrored input of a size (height, width), in pixels of the input as it is."""
+    keypoints = poses.keypoints[:, list(poses.skeleton.flip_permutation)]
+    keypoints[..., 0] = size[1] - keypoints[..., 0]
+    return replace(poses, keypoints=keypoints)
 
 
 def _averaged(maps: dict[str, np.ndarray], flipped: dict[str, np.ndarray], network: Network) -> dict[str, np.ndarray]:

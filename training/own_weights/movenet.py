@@ -93,9 +93,13 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="only so many images")
     options = parser.parse_args()
     people: dict[str, Callable[[np.ndarray], Poses]] = {path.stem: MoveNet(path) for path in options.movenet}
-    for name, refine in ((options.model, None), (f"{options.model} refined", options.refine)):
-        predictor = PosePredictor.load(options.model, refine=refine, min_score=0.0)
-        people[name] = predictor.one
+    refined = f"{options.model} refined"
+    for name, refine, min_score in (
+        (options.model, None, 0.0),
+        (refined, options.refine, 0.0),
+        (f"{refined}, usual min_score", options.refine, None),
+    ):
+        people[name] = PosePredictor.load(options.model, refine=refine, min_score=min_score).one
     Console().print(compare(people, *options.people, options.limit))
 
 

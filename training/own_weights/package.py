@@ -59,13 +59,13 @@ def main() -> None:
     weights = folder / f"{options.name}.weights.h5"
     with tempfile.TemporaryDirectory() as temporary:
         whole = Path(temporary) / "whole.weights.h5"
-        ke.runtime.load(options.model).model.save_weights(whole)
+        trained = ke.runtime.load(options.model)
+        trained.model.save_weights(whole)
         rounded(whole, weights)
-    build, extra = VARIANTS[options.variant].build, {}
+    size = (options.several, options.several) if options.several else trained.input_size
+    build, extra = VARIANTS[options.variant].build, {"input_shape": (*size, 3)}
     if options.variant.startswith("efficientpose"):
         extra["num_limbs"] = len(COCO_17.limbs)
-    if options.several:
-        extra["input_shape"] = (options.several, options.several, 3)
     model = build(num_keypoints=COCO_17.num_joints, weights=weights, name=options.name, **extra)
     settings = {"skeleton": COCO_17, "license": "Apache-2.0", "min_score": options.min_score}
     if options.several:

@@ -39,14 +39,18 @@ class Finder(
     fun people(argb: IntArray, width: Int, height: Int): List<Pose> {
         val whole = Letterbox.of(width, height, metadata)
         if (refine == null) return decoder.people(run(whole.pixels(argb)), whole)
-        val found = Refining.refined(anybody(argb, whole), metadata.skeleton, width, height, minScore) { region ->
-            refine.anybody(argb, Letterbox.of(width, height, refine.metadata, region)).first()
+        val found = Refining.refined(anybody(argb, whole), metadata.skeleton, width, height, minScore) { region, mirrored ->
+            refine.anybody(argb, Letterbox.of(width, height, refine.metadata, region), mirrored).first()
         }
         return found.filter { it.score >= minScore }.map { it.inside(width, height) }
     }
 
-    private fun anybody(argb: IntArray, letterbox: Letterbox): List<Pose> =
-        decoder.anybody(run(letterbox.pixels(argb)), letterbox)
+    private fun anybody(argb: IntArray, letterbox: Letterbox, mirrored: Boolean = false): List<Pose> {
+        val pixels = letterbox.pixels(argb)
+        if (!mirrored) return decoder.anybody(run(pixels), letterbox)
+        val middle = letterbox.imageX(letterbox.inputWidth / 2.0)
+        return decoder.anybody(run(letterbox.mirrored(pixels)), letterbox).map { it.upright(middle, metadata.skeleton) }
+    }
 }
 
 /** The second look, whatever takes it; the numbers are those of the Python package, which says how they were chosen. */
@@ -79,16 +83,22 @@ internal object Refining {
     const val SMALLEST_REFINED = 8f
 
     /** The second model's joints are taken if their score is at least this part of the first's. */
-    const val SURE_ENOUGH = 0.5f
+    const val SURE_ENOUGH = 0.3f
 
     /** The crop follows the joints that were found in it, so many times at most. */
-    const val ROUNDS = 3
+    const val ROUNDS = 2
+
+    /** Whoever has less than this part of the score from which on there is somebody is not looked at any more. */
+    const val HOPELESS = 0.5
 
     /** Intersection over union of a person's boxes from which on another look would show the same. */
     const val AT_REST = 0.9
 
     /** Object keypoint similarity above which two results are one person, found twice. */
     const val SAME_PERSON = 0.7
+
+    /** Where the mirror image shows a joint elsewhere, the surer of both places has this part of its score. */
+    const val DOUBTED = 0.4f
 
     /** What is shown of a person is larger than the box by this factor, */
     const val BOX_MARGIN = 1.25
@@ -100,10 +110,11 @@ internal object Refining {
      * Everyone placed anew in their own crop, where that leaves them sure enough, and nobody twice; the best first. Whoever
      * was taken together with another is found around the joints that are left over.
      *
-     * Where nobody of at least [minScore] is found, the whole picture may be one person.
+     * Where nobody of at least [minScore] is found, the whole picture may be one person. Everyone is looked at in the mirror
+     * image, too, if the skeleton knows left and right.
      *
      * @param people of a picture of [width] x [height] pixels, none left out for a low score.
-     * @param look the one person in a region of the picture.
+     * @param look the one person in a region of the picture, as the mirror image shows them or not.
      */
     fun refined(
         people: List<Pose>,
@@ -111,14 +122,15 @@ internal object Refining {
         width: Int,
         height: Int,
         minScore: Double,
-        look: (Region) -> Pose
+        look: (Region, Boolean) -> Pose
     ): List<Pose> {
-        val placed = distinct(people.map { followed(it, boxOfJoints(it, FOUND_MARGIN), look) }, skeleton)
-        val rest = leftOver(people, placed, skeleton).map { followed(it, boxOfLeft(it), look) }
-        val everyone = distinct(placed + rest, skeleton)
+        val least = (HOPELESS * minScore).toFloat()
+        val placed = distinct(people.map { followed(it, boxOfJoints(it, FOUND_MARGIN), least, look) }, skeleton)
+        val rest = leftOver(people, placed, skeleton).map { followed(it, boxOfLeft(it), least, look) }
+        val everyone = distinct(distinct(placed + rest, skeleton).map { mirrored(it, skeleton, least, look) }, skeleton)
         if (everyone.any { it.score >= minScore }) return everyone
-        val whole = look(shown(Box(0f, 0f, width.toFloat(), height.toFloat())))
-        return listOf(followed(whole, boxOfJoints(whole, FOUND_MARGIN), look))
+        val whole = look(shown(Box(0f, 0f, width.toFloat(), height.toFloat())), false)
+        return listOf(mirrored(followed(whole, boxOfJoints(whole, FOUND_MARGIN), least, look), skeleton, least, look))
     }
 
     /** Joints that nobody who is placed explains, as people of whom nothing else is known: any other is surer. */
@@ -128,19 +140,42 @@ internal object Refining {
     }.filter { left -> (0 until left.size).count { left.score(it) > 0 } >= FEWEST_LEFT && isLargeEnough(boxOfLeft(left)) }
 
     /** A person as the crop shows them that follows their joints, beginning with a box. */
-    private fun followed(found: Pose, first: Box, look: (Region) -> Pose): Pose {
+    private fun followed(found: Pose, first: Box, least: Float, look: (Region, Boolean) -> Pose): Pose {
         var person = found
         var box = first
         for (round in 1..ROUNDS) {
             if (!isLargeEnough(box)) break
-            val anew = look(shown(box))
+            val anew = look(shown(box), false)
             if (!(anew.score >= SURE_ENOUGH * person.score)) break
             person = anew
             val moved = boxOfJoints(person, PLACED_MARGIN)
-            if (overlap(moved, box) >= AT_REST) break
+            if (overlap(moved, box) >= AT_REST || person.score < least) break
             box = moved
         }
         return person
+    }
+
+    /** Somebody by the picture and its mirror image together: errors of the one are seldom those of the other. */
+    private fun mirrored(once: Pose, skeleton: Skeleton, least: Float, look: (Region, Boolean) -> Pose): Pose {
+        val box = boxOfJoints(once, PLACED_MARGIN)
+        if (!skeleton.knowsSides || !isLargeEnough(box) || once.score < least) return once
+        val twice = look(shown(box), true)
+        if (!(twice.score >= SURE_ENOUGH * once.score)) return once
+        val likeness = once.jointSimilarity(twice, skeleton)
+        val keypoints = FloatArray(3 * once.size)
+        for (joint in 0 until once.size) {
+            val surer = if (once.score(joint) >= twice.score(joint)) once else twice
+            val both = maxOf(once.score(joint) + twice.score(joint), 1e-9f)
+            val mixed = { mean: Float, doubted: Float ->
+                (likeness[joint] * mean + (1 - likeness[joint]) * doubted).toFloat()
+            }
+            val between = { from: Float, to: Float -> (once.score(joint) * from + twice.score(joint) * to) / both }
+            keypoints[3 * joint] = mixed(between(once.x(joint), twice.x(joint)), surer.x(joint))
+            keypoints[3 * joint + 1] = mixed(between(once.y(joint), twice.y(joint)), surer.y(joint))
+            keypoints[3 * joint + 2] = mixed(both / 2, DOUBTED * surer.score(joint))
+        }
+        val score = (0 until once.size).map { keypoints[3 * it + 2].toDouble() }.average()
+        return Pose(keypoints, score.toFloat(), once.id)
     }
 
     /** The people without those who are the same as a surer one. */

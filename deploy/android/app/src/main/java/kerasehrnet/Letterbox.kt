@@ -69,6 +69,13 @@ class Letterbox(
         return result
     }
 
+    /** The mirror image of the network's input. */
+    fun mirrored(pixels: ByteArray): ByteArray = ByteArray(pixels.size) {
+        val pixel = it / 3
+        val column = pixel % inputWidth
+        pixels[3 * (pixel - column + inputWidth - 1 - column) + it % 3]
+    }
+
     private fun color(argb: IntArray, x: Int, y: Int): Int =
         if (x < 0 || y < 0 || x >= imageWidth || y >= imageHeight) 0 else argb[y * imageWidth + x]
 

@@ -32,9 +32,14 @@ class Skeleton(
     /** Constants of the object keypoint similarity, one per joint. */
     val sigmas: DoubleArray,
     /** Order in which joints become people: torso and head first. */
-    val groupingOrder: IntArray
+    val groupingOrder: IntArray,
+    /** For every joint the one it becomes when the picture is mirrored; as it is where left and right are not known. */
+    val flipPermutation: IntArray = IntArray(jointNames.size) { it }
 ) {
     val size: Int get() = jointNames.size
+
+    /** Whether left and right are known. */
+    val knowsSides: Boolean get() = flipPermutation.indices.any { flipPermutation[it] != it }
 }
 
 /** A person. Joint k is at (`x(k)`, `y(k)`), in pixels of the picture, pixel centers at +0.5. */
@@ -56,6 +61,16 @@ class Pose(private val keypoints: FloatArray, val score: Float, val id: Int = 0)
     /** The same person a step further: ([x], [y]) pixels. */
     fun moved(x: Float, y: Float): Pose =
         Pose(FloatArray(keypoints.size) { keypoints[it] + when (it % 3) { 0 -> x; 1 -> y; else -> 0f } }, score, id)
+
+    /** The same person as they are, seen in the mirror image of a picture: mirrored about an x, left for right. */
+    fun upright(middle: Float, skeleton: Skeleton): Pose = Pose(
+        FloatArray(keypoints.size) {
+            val value = keypoints[3 * skeleton.flipPermutation[it / 3] + it % 3]
+            if (it % 3 == 0) 2 * middle - value else value
+        },
+        score,
+        id
+    )
 
     /** The same person with no joint outside a picture: networks see what is beyond it too, and sometimes find joints there. */
     fun inside(width: Int, height: Int): Pose = Pose(
@@ -206,7 +221,8 @@ class Metadata(
                 List(names.length()) { names.getString(it) },
                 List(limbs.length()) { limbs.getJSONArray(it).getInt(0) to limbs.getJSONArray(it).getInt(1) },
                 DoubleArray(names.length()) { sigmas?.getDouble(it) ?: DEFAULT_SIGMA },
-                content.optJSONArray("grouping_order")?.let { ints(it) } ?: IntArray(names.length()) { it }
+                content.optJSONArray("grouping_order")?.let { ints(it) } ?: IntArray(names.length()) { it },
+                content.optJSONArray("flip_permutation")?.let { ints(it) } ?: IntArray(names.length()) { it }
             )
         }
 

@@ -23,8 +23,10 @@ class FinderTest {
             "SMALLEST_REFINED" to Refining.SMALLEST_REFINED,
             "SURE_ENOUGH" to Refining.SURE_ENOUGH,
             "ROUNDS" to Refining.ROUNDS,
+            "HOPELESS" to Refining.HOPELESS,
             "AT_REST" to Refining.AT_REST,
             "SAME_PERSON" to Refining.SAME_PERSON,
+            "DOUBTED" to Refining.DOUBTED,
             "BOX_MARGIN" to Refining.BOX_MARGIN,
             "SMALLEST_REGION" to Refining.SMALLEST_REGION
         )
@@ -37,15 +39,17 @@ class FinderTest {
     fun everyoneIsLookedAtWhereAndAsOftenAsInPython() {
         val (width, height) = goldens.ints("size").toList()
         val sigmas = goldens.numbers("sigmas")
-        val skeleton = Skeleton("seen", sigmas.map { "" }, listOf(), sigmas, IntArray(sigmas.size) { it })
+        val order = IntArray(sigmas.size) { it }
+        // Left and right are known; who changes places is for [Finder], which gives people as they are.
+        val skeleton = Skeleton("seen", sigmas.map { "" }, listOf(), sigmas, order, order.reversedArray())
         var looks = 0
         for ((number, case) in goldens.getJSONArray("cases").objects().withIndex()) {
             val left = case.getJSONArray("looks").objects().toMutableList()
             looks += left.size
             val refined = Refining.refined(
                 people(case, "people"), skeleton, width, height, goldens.getDouble("min_score")
-            ) { region ->
-                val look = left.firstOrNull { apart(it.region("region"), region) < 1e-2 }
+            ) { region, mirrored ->
+                val look = left.firstOrNull { it.getBoolean("mirrored") == mirrored && apart(it.region("region"), region) < 1e-2 }
                 assertTrue("case $number: Python does not look at ${region.x}, ${region.y}", look != null)
                 left.remove(look)
                 pose(look!!)
