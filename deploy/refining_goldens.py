@@ -33,7 +33,8 @@ def goldens(count: int = 40) -> dict:
 
 
 def _case(random: np.random.Generator) -> dict:
-    looks, known = [], list(found := _found(random))
+    found = _found(random)
+    looks, known = [], list(found)
 
     def look(boxes: np.ndarray, mirrored: bool) -> Poses:
         people = [_again(box, known, random) if mirrored else _seen(box, random) for box in boxes]

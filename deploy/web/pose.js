@@ -150,8 +150,9 @@ export class PoseModel {
       const look = async (region, mirrored) => (await this.refine.look(image, region, -1, times, mirrored))[0];
       const sigmas = skeleton.sigmas ?? skeleton.joint_names.map(() => USUAL_SIGMA);
       const size = [image.width, image.height];
-      const mirror = (skeleton.flip_permutation ?? []).some((other, joint) => other !== joint);
-      people = (await refined(people, look, size, sigmas, minScore, mirror)).filter(({ score }) => score >= minScore);
+      const knowsSides = (skeleton.flip_permutation ?? []).some((other, joint) => other !== joint);
+      people = await refined(people, look, size, sigmas, minScore, knowsSides);
+      people = people.filter(({ score }) => score >= minScore);
     }
     const inside = (value, most) => Math.min(Math.max(value, 0), most);
     for (const { keypoints } of people)

@@ -171,7 +171,7 @@ def estimate(
 
 def _refined(poses: Poses, image: np.ndarray, network: Network, settings: Settings, least: float) -> Poses:
     """Everyone placed anew by a network for one person each."""
-    crops = replace(settings, flip=False, multi_person=False)
+    crops = replace(settings, flip=False)
 
     def look(boxes: np.ndarray, mirrored: bool) -> Poses:
         return _in_boxes(network, image, boxes, crops, mirrored)

@@ -60,13 +60,7 @@ DOUBTED = 0.4
 """Where the mirror image shows a joint elsewhere, the surer of both places has this part of its score."""
 
 
-def refined(
-    poses: Poses,
-    look: Look,
-    size: tuple[int, int],
-    min_score: float,
-    mirror: bool = True,
-) -> Poses:
+def refined(poses: Poses, look: Look, size: tuple[int, int], min_score: float, mirror: bool = True) -> Poses:
     """Everyone placed anew in their own crop, where that leaves them sure enough, and nobody twice.
 
     Whoever the first network took together with another is found around the joints that are left over. Where nobody is

@@ -49,7 +49,9 @@ class FinderTest {
             val refined = Refining.refined(
                 people(case, "people"), skeleton, width, height, goldens.getDouble("min_score")
             ) { region, mirrored ->
-                val look = left.firstOrNull { it.getBoolean("mirrored") == mirrored && apart(it.region("region"), region) < 1e-2 }
+                val look = left.firstOrNull {
+                    it.getBoolean("mirrored") == mirrored && apart(it.region("region"), region) < 1e-2
+                }
                 assertTrue("case $number: Python does not look at ${region.x}, ${region.y}", look != null)
                 left.remove(look)
                 pose(look!!)
