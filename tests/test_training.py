@@ -25,6 +25,7 @@ from keras_ehrnet.training.callbacks import Table
 from keras_ehrnet.training.checkpoints import Checkpoints
 from keras_ehrnet.training.examples import make_examples
 from keras_ehrnet.training.model import build_losses, compiled_model
+from keras_ehrnet.training.scoring import evaluator
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -305,3 +306,10 @@ def test_a_damaged_image_ends_it_with_its_name(tmp_path):
 def test_too_few_devices_are_told(tmp_path):
     with pytest.raises(ValueError, match=r"Received: training\.devices=64"):
         training.train(short_recipe(tmp_path, training={"devices": 64, "batch_size": 64}))
+
+
+def test_bottom_up_networks_that_learn_from_crops_are_scored_on_whole_images(tmp_path):
+    recipe = tiny.recipe(tmp_path, model={"name": "h-4", "input_size": [64, 64]}, data={"top_down": True})
+    evaluate = evaluator(recipe, compiled_model(recipe, STEPS)[0])
+    assert set(evaluate()) == {"ap", "ap50", "ap75", "ar"}
+    assert (tmp_path / "predictions.png").exists()

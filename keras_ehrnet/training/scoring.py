@@ -13,6 +13,7 @@ from keras_ehrnet import evaluation
 from keras_ehrnet.data import read_coco, synthetic
 from keras_ehrnet.data.annotations import Dataset
 from keras_ehrnet.data.classification import LabelledExamples
+from keras_ehrnet.families import FAMILIES
 from keras_ehrnet.poses import draw
 from keras_ehrnet.prediction import PosePredictor
 from keras_ehrnet.skeletons import COCO_17, Skeleton
@@ -151,7 +152,8 @@ def top_accuracy(network: keras.Model, examples: LabelledExamples, batch_size: i
 
 def _coco_scores(predictor: PosePredictor, images: str, annotations: str, recipe: Recipe) -> Figures:
     category = None if recipe.data.kind == "synthetic" else recipe.data.category
-    options = {"boxes": recipe.top_down, "category": category, "limit": recipe.evaluation.limit, "progress": False}
+    one_each = recipe.top_down and FAMILIES[recipe.variant.family].top_down
+    options = {"boxes": one_each, "category": category, "limit": recipe.evaluation.limit, "progress": False}
     scores = evaluation.coco(predictor, images, annotations, **options)
     return {"ap": scores.ap, "ap50": scores.ap50, "ap75": scores.ap75, "ar": scores.ar}
 
