@@ -288,6 +288,7 @@ def test_one_category_of_several(tmp_path):
 def test_six_pictures_are_enough_to_set_one_aside(tmp_path):
     from keras_ehrnet.data import read_coco
     from keras_ehrnet.training import recipe as recipes
+    from keras_ehrnet.training.folder import prepare_folder
     from keras_ehrnet.training.validation import with_validation
 
     path = write_dogs(tmp_path, 6)
@@ -295,6 +296,7 @@ def test_six_pictures_are_enough_to_set_one_aside(tmp_path):
         "h-4", {"annotations": str(path), "images": str(tmp_path / "images"), "folder": str(tmp_path / "run")}
     )
     told = []
+    prepare_folder(chosen, is_begun=False)
     used = with_validation(chosen, told.append)
     training, validation = (
         {sample.image_id for sample in read_coco(annotations)}
@@ -303,6 +305,12 @@ def test_six_pictures_are_enough_to_set_one_aside(tmp_path):
     assert len(validation) == 1 and training | validation == set(range(6)) and not training & validation
     assert with_validation(chosen, told.append) == used
     assert "1 of 6 images" in told[0] and len(told) == 1
+
+    path.write_bytes(write_dogs(tmp_path / "fewer", 4).read_bytes())
+    prepare_folder(chosen, is_begun=True)
+    assert with_validation(chosen, told.append) == used and len(told) == 1
+    prepare_folder(chosen, is_begun=False)  # Nothing was trained yet: the data may have been mended.
+    assert with_validation(chosen, told.append) == used and "1 of 4 images" in told[1]
 
 
 def test_images_are_set_aside_however_their_ids_are_written(tmp_path):

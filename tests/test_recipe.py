@@ -71,6 +71,14 @@ def test_base_defaults_and_changes(write):
         ({"model": {"name": "h-5"}}, "model.name: Unknown model. Did you mean"),
         ({"model": {"name": "efficientnet-b0"}}, "Data for 'efficientnet-b0' are of the kinds 'folders', 'cifar100'"),
         ({"training": {"minutes": 0}}, "training.minutes must be positive"),
+        (
+            {"model": {"name": "efficientpose-rt"}, "loss": {"tag_weight": 0.1}},
+            "loss.tag_weight is none of 'efficientp",
+        ),
+        (
+            {"model": {"name": "efficientpose-a"}, "loss": {"ignore_unlabelled": False}},
+            "loss.ignore_unlabelled is none",
+        ),
         ({"model": {"skeleton": "coco17"}}, "Did you mean 'coco_17'"),
         ({"model": {"input_size": [128]}}, "model.input_size must be a list of 2"),
         ({"data": {"kind": "coco"}}, "data.annotations is needed"),

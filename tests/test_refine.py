@@ -181,3 +181,15 @@ def test_networks_that_do_not_go_together() -> None:
         ke.PosePredictor(Stub(0.5), refine=bottom_up)
     with pytest.raises(ValueError, match="the same joints"):
         ke.PosePredictor(Stub(0.5), refine=Stub(0.5, skeleton=MPII_16))
+
+
+def test_boxes_leave_nothing_to_look_for() -> None:
+    both = ke.PosePredictor(Stub(0.4), refine=Stub(0.7))
+    with pytest.raises(ValueError, match="give boxes to a predictor of that one. Received: boxes with refine='stub'"):
+        both(IMAGE, boxes=np.array([[0, 0, 50, 100]]))
+
+
+def test_joints_of_one_side_alone_are_not_mirrored() -> None:
+    lopsided = ke.Skeleton("pirate", ("nose", "left_hook", "right_hand"), ())
+    found = ke.PosePredictor(Stub(0.4, 0.4, 0.6, lopsided), refine=Stub(0.7, 0.4, 0.6, lopsided))(IMAGE)
+    assert found.scores[0] == pytest.approx(0.7)

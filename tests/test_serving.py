@@ -12,6 +12,8 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 import keras_ehrnet as ke
@@ -166,3 +168,27 @@ def test_command_serves_on_loopback(predictor):
         finally:
             server.send_signal(signal.SIGINT)
             server.communicate(timeout=30)
+
+
+def test_what_is_wrong_with_an_image_is_told_to_whom_it_belongs(predictor):
+    """Two that are looked at together, of which one cannot be."""
+    began, go_on = threading.Event(), threading.Event()
+
+    def look(images):
+        if not began.is_set():
+            began.set()
+            go_on.wait(30)
+        elif any(image.shape[1] > 16 * image.shape[0] for image in images):
+            raise ke.images.ImageError("This is too wide.")
+        return predictor(images)
+
+    wide = cv2.imencode(".png", np.zeros((10, 200, 3), np.uint8))[1].tobytes()
+    client = testclient.TestClient(make_app(look))
+    with client, ThreadPoolExecutor(3) as pool:
+        first = pool.submit(client.post, "/people", content=PHOTO.read_bytes())
+        assert began.wait(30)
+        others = [pool.submit(client.post, "/people", content=content) for content in (PHOTO.read_bytes(), wide)]
+        time.sleep(0.5)
+        go_on.set()
+        codes = [answer.result(60).status_code for answer in (first, *others)]
+    assert codes == [200, 200, 422]

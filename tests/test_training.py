@@ -21,9 +21,11 @@ from keras_ehrnet.data import synthetic
 from keras_ehrnet.models.variants import VARIANTS
 from keras_ehrnet.skeletons import COCO_17
 from keras_ehrnet.training import recipe as recipes
+from keras_ehrnet.training import scoring
 from keras_ehrnet.training.callbacks import Table
 from keras_ehrnet.training.checkpoints import Checkpoints
-from keras_ehrnet.training.examples import make_examples
+from keras_ehrnet.training.examples import make_examples, synthetic_scenes
+from keras_ehrnet.training.folder import prepare_folder
 from keras_ehrnet.training.model import build_losses, compiled_model
 from keras_ehrnet.training.scoring import evaluator
 
@@ -306,6 +308,35 @@ def test_a_damaged_image_ends_it_with_its_name(tmp_path):
 def test_too_few_devices_are_told(tmp_path):
     with pytest.raises(ValueError, match=r"Received: training\.devices=64"):
         training.train(short_recipe(tmp_path, training={"devices": 64, "batch_size": 64}))
+
+
+def test_a_callers_callback_may_end_it(tmp_path):
+    recipe = tiny.recipe(tmp_path, training={"minutes": 60}, evaluation={"every": 0})
+    ended = training.train(recipe, callbacks=[keras.callbacks.EarlyStopping("loss", mode="max")])
+    assert ended.finished and len(ended.history) == 2 < EPOCHS  # The loss does not rise.
+    assert ended.model_path.exists()
+
+
+def test_a_start_anew_makes_synthetic_people_anew(tmp_path):
+    recipe = tiny.recipe(tmp_path, evaluation={"pictures": 0})
+    folder = tmp_path / "evaluation"
+    prepare_folder(recipe, is_begun=False)
+    synthetic.write_coco(folder, synthetic_scenes(recipe, seed=0), 1)
+    prepare_folder(recipe, is_begun=True)
+    assert (folder / "person_keypoints.json").exists()
+    prepare_folder(recipe, is_begun=False)
+    assert not (folder / "person_keypoints.json").exists()
+
+
+@pytest.mark.parametrize(("changes", "by_limbs"), [({"max_people": 4}, True), ({"max_people": 1}, False)])
+def test_efficientpose_for_several_is_scored_with_its_limbs(tmp_path, monkeypatch, changes, by_limbs):
+    recipe = tiny.recipe(
+        tmp_path, model={"name": "efficientpose-rt", "input_size": [64, 64]}, data={"top_down": False, **changes}
+    )
+    seen = []
+    monkeypatch.setitem(scoring._SCORES, "ap", lambda predictor, *rest: seen.append(predictor.settings.multi_person))
+    evaluator(recipe, compiled_model(recipe, STEPS)[0])()
+    assert seen == [by_limbs]
 
 
 def test_bottom_up_networks_that_learn_from_crops_are_scored_on_whole_images(tmp_path):

@@ -6,7 +6,7 @@ const element = (id) => document.getElementById(id);
 const canvas = element("canvas");
 const context = canvas.getContext("2d", { willReadFrequently: true });
 const models = new Map();
-navigator.serviceWorker?.register("offline.js");
+const kept = keepForLater();
 let latest = null;
 let playing = 0;
 
@@ -21,17 +21,32 @@ async function currentModel() {
   const key = `${address} ${refine} ${accelerator}`;
   if (!models.has(key)) {
     say("Loading the model ...");
-    await navigator.serviceWorker?.ready;
+    await kept;
     models.set(key, await PoseModel.load(address, { refine, accelerator, threads: self.crossOriginIsolated }));
   }
   return models.get(key);
 }
 
-async function findIn(source, width, height) {
+/** Until the worker that keeps what is loaded works, or it is known that none will. */
+async function keepForLater() {
+  try {
+    const { installing } = (await navigator.serviceWorker?.register("offline.js")) ?? {};
+    const isOver = () => ["activated", "redundant"].includes(installing.state);
+    if (installing && !isOver())
+      await new Promise((over) => installing.addEventListener("statechange", () => isOver() && over()));
+  } catch {
+    // Where the browser wants none, such as with a certificate that it does not trust, everything else works.
+  }
+}
+
+/** What was found, and shown; null where another picture or video was chosen meanwhile. */
+async function findIn(source, width, height, turn) {
   const model = await currentModel();
+  if (turn !== playing) return null;
   [canvas.width, canvas.height] = [width, height];
   context.drawImage(source, 0, 0, width, height);
   const { people, milliseconds } = await model.find(context.getImageData(0, 0, width, height));
+  if (turn !== playing) return null;
   draw(context, people, model.metadata);
   latest = { width, height, skeleton: model.metadata.skeleton.name, people };
   element("save").disabled = false;
@@ -40,14 +55,15 @@ async function findIn(source, width, height) {
 }
 
 export async function showPicture(blob) {
-  playing++;
+  const turn = ++playing;
   let picture;
   try {
     picture = await createImageBitmap(blob);
   } catch {
     throw new Error(`This is not a picture that the browser can read. Received: ${blob.size} bytes`);
   }
-  say(await findIn(picture, picture.width, picture.height));
+  const told = await findIn(picture, picture.width, picture.height, turn);
+  if (told) say(told);
   return latest;
 }
 
@@ -56,7 +72,8 @@ async function play(video) {
   await video.play();
   let [frames, since] = [0, performance.now()];
   while (turn === playing && !video.ended) {
-    const told = await findIn(video, video.videoWidth, video.videoHeight);
+    const told = await findIn(video, video.videoWidth, video.videoHeight, turn);
+    if (!told) break;
     frames++;
     const seconds = (performance.now() - since) / 1000;
     say(`${told}, ${(frames / seconds).toFixed(1)} frames per second`);

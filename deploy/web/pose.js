@@ -65,7 +65,7 @@ export function letterbox({ data, width, height }, inputWidth, inputHeight, regi
 /** The people of an output, in pixels of the image: rows of one person (K x 3) or of several (3K + 5). */
 export function readPeople(values, metadata, toImage, minScore) {
   const names = metadata.skeleton.joint_names;
-  const several = metadata.outputs[0].shape.length === 3;
+  const several = givesSeveral(metadata);
   const stride = several ? 3 * names.length + 5 : 3 * names.length;
   const people = [];
   for (let start = 0; start + stride <= values.length; start += stride) {
@@ -80,6 +80,8 @@ export function readPeople(values, metadata, toImage, minScore) {
   }
   return people;
 }
+
+const givesSeveral = ({ outputs }) => outputs[0].shape.length === 3;
 
 const USUAL_SIGMA = 0.08;
 
@@ -132,13 +134,15 @@ export class PoseModel {
       bytes = new Uint8Array(await answer.arrayBuffer());
     }
     const { metadata, runtime } = readMetadata(bytes);
+    let run;
     try {
-      const run = await RUNTIMES[runtime](bytes, metadata, { accelerator, threads, runtimePath });
-      const second = refine && (await PoseModel.load(refine, { accelerator, threads, runtimePath }));
-      return new PoseModel(run, metadata, second);
+      run = await RUNTIMES[runtime](bytes, metadata, { accelerator, threads, runtimePath });
     } catch (error) {
       throw new Error(`The model could not be opened; export or copy it again (${error.message})`);
     }
+    const second = refine && (await PoseModel.load(refine, { accelerator, threads, runtimePath }));
+    if (second) checkRefining(metadata, second.metadata);
+    return new PoseModel(run, metadata, second);
   }
 
   /** People in an image, as `getImageData` gives it, the best first; and how long that took. */
@@ -174,6 +178,16 @@ export class PoseModel {
     const people = readPeople(values, this.metadata, mirrored ? (x, y) => toImage(width - x, y) : toImage, minScore);
     return mirrored ? people.map((person) => upright(person, this.metadata.skeleton)) : people;
   }
+}
+
+/** Throws a sentence for a model that cannot look at people whom another one found. */
+function checkRefining({ skeleton }, second) {
+  if (givesSeveral(second))
+    throw new Error(`The second model must be for one person at a time. Received: ${second.name}`);
+  if (second.skeleton.joint_names.join() !== skeleton.joint_names.join())
+    throw new Error(
+      `Both models must have the same joints. Received: ${skeleton.name}, and ${second.name} with ${second.skeleton.name}`,
+    );
 }
 
 /** Rows of pixels, three values each, from right to left. */

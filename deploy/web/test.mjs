@@ -149,6 +149,25 @@ try {
     }, bytes);
     assert.match(message, sentence);
   }
+  const several = expected.find(({ way }) => way === "several people").network;
+  for (const [refine, sentence] of [
+    [`networks/${several}`, /second model must be for one person at a time. Received: efficientpose-rt-people/],
+    ["networks/none.tflite", /^The model could not be loaded \(404\). Received: networks\/none.tflite/],
+  ]) {
+    const message = await page.evaluate(async ([address, refine]) => {
+      const { PoseModel } = await import("./pose.js");
+      return PoseModel.load(address, { refine }).then(() => "", (error) => error.message);
+    }, [`networks/${several}`, refine]);
+    assert.match(message, sentence);
+  }
+
+  // A browser that keeps nothing for later finds people all the same.
+  await page.addInitScript(() => {
+    ServiceWorkerContainer.prototype.register = () => Promise.reject(new Error("not here"));
+  });
+  await page.goto(`${address}/`);
+  await page.setInputFiles("#file", { name: "picture.png", mimeType: "image/png", buffer: picture });
+  await page.waitForFunction(() => self.latest?.() !== null);
   assert.deepEqual(failures, []);
   console.log("The page works.");
 } finally {

@@ -87,7 +87,7 @@ def predict(
     workers: Annotated[int, typer.Option("--workers", min=1, help="Ray: how many work at a time.")] = 2,
 ) -> None:
     """Find people: writes pictures and JSON, prints a table."""
-    from keras_ehrnet import prediction, runtime
+    from keras_ehrnet import prediction
     from keras_ehrnet.poses import draw
 
     spread = engine is Engine.ray
@@ -104,12 +104,12 @@ def predict(
     make_folder(output)
     model, refine = registry.or_own(model, refine)
     load_keras_for(model, weights, refine, size)
-    network = runtime.load(model, weights=weights, input_size=size)
+    network, second = prediction.load_networks(model, refine, weights=weights, input_size=size)
     # Any family's video can be filtered over time; only EfficientPose's maps are blurred as well.
     blurs = network.family == "efficientpose" and network.decode == "none"
     predictor = prediction.PosePredictor(
         network,
-        refine=runtime.load(refine) if refine else None,
+        refine=second,
         protocol=protocol.value if protocol else "fast" if videos else "paper",
         flip=flip,
         scales=numbers(scales, "--scales"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -127,14 +127,26 @@ def _annotation(person: Poses, trust: Trust) -> Mapping[str, Any] | None:
     points = joints[labelled if labelled.any() else joints[:, 2] > 0, :2]
     if not len(points) or person.image_size is None:
         return None
-    box = person_box(points, person.image_size)
     flags = np.where(labelled, LABELLED, UNLABELLED)
     keypoints = np.column_stack([np.where(labelled[:, None], joints[:, :2], 0), flags])
+    is_crowd = score < trust.sure or labelled.sum() < trust.min_joints
+    return annotation(keypoints, person_box(points, person.image_size), score, is_crowd)
+
+
+def annotation(joints: np.ndarray, box: Sequence[float], score: float, is_crowd: bool) -> dict[str, Any]:
+    """A person as COCO's files have them, but for numbers.
+
+    Args:
+        joints: array of shape `(K, 3)`: x, y and flag, all 0 where a joint is not labelled.
+        box: left, top, width and height in pixels.
+        score: float in [0, 1].
+        is_crowd: bool. Whether the person is only to be masked.
+    """
     return {
-        "bbox": box,
+        "bbox": [*box],
         "area": round(0.6 * box[2] * box[3], 1),
-        "iscrowd": int(score < trust.sure or labelled.sum() < trust.min_joints),
-        "keypoints": keypoints.astype(float).round(1).ravel().tolist(),
-        "num_keypoints": int(labelled.sum()),
+        "iscrowd": int(is_crowd),
+        "keypoints": joints.astype(float).round(1).ravel().tolist(),
+        "num_keypoints": int((joints[:, 2] > 0).sum()),
         "score": round(score, 4),
     }

@@ -120,7 +120,10 @@ def _knows_sides(network: Network) -> bool:
     # Joints that are as many as COCO's may be a dog's: their names are a guess, and so would be their sides.
     if not getattr(network, "names_joints", True):
         return False
-    permutation = network.skeleton.flip_permutation
+    try:
+        permutation = network.skeleton.flip_permutation
+    except ValueError:  # a joint of one side alone
+        return False
     return permutation != tuple(range(len(permutation)))
 
 
@@ -138,7 +141,7 @@ def estimate(
         images: sequence of uint8 RGB arrays of shape `(H, W, 3)`, of any sizes.
         settings: `Settings`.
         refine: `Network` for one person each, or None. It looks again at everyone whom the first network found, cut
-            out by the box around their joints, see `prediction.refining`.
+            out by the box around their joints, see `prediction.refining`. Not with boxes.
         boxes: sequence of float arrays of shape `(N, 4)`, or None. For networks that take one person each: the left,
             top, right and bottom of the persons in each image. None: the whole image is one person.
 
@@ -153,6 +156,11 @@ def estimate(
             raise ValueError(
                 f"Boxes are for networks that take one person each; {network.name!r} finds people by itself. "
                 "Received: boxes"
+            )
+        if refine is not None:
+            raise ValueError(
+                "Boxes say where people are, so that nobody is found for a second network to look at: give boxes to a "
+                f"predictor of that one. Received: boxes with refine={refine.name!r}"
             )
         if len(boxes) != len(images):
             raise ValueError(f"Boxes are given per image. Received: {len(boxes)} for {len(images)} images")
@@ -232,7 +240,8 @@ def _maps_to_group(
     if settings.protocol == "fast" and not settings.flip:
         (only,) = outputs
         return decode.average_strides(only.heatmaps_4, only.heatmaps_2), only.tags_4
-    return decode.aggregate(outputs, size=size, flip_permutation=network.skeleton.flip_permutation)
+    permutation = network.skeleton.flip_permutation if settings.flip else None
+    return decode.aggregate(outputs, size=size, flip_permutation=permutation)
 
 
 def _fitted(network: Network, image: np.ndarray, scale: float = 1.0, min_scale: float = 1.0) -> Geometry:

@@ -16,7 +16,7 @@ from keras_ehrnet import runtime
 from keras_ehrnet.images import ImageError, ImageSource, is_one_image, list_images, read_image
 from keras_ehrnet.poses import Poses, draw
 from keras_ehrnet.prediction.pipeline import Settings, check_refining, check_settings, estimate, heatmap
-from keras_ehrnet.prediction.sources import PATIENCE, is_video, names_videos
+from keras_ehrnet.prediction.sources import PATIENCE, is_pattern, is_video, names_videos
 from keras_ehrnet.prediction.video import VideoReport, process
 from keras_ehrnet.runtime.network import Network
 from keras_ehrnet.skeletons import Skeleton
@@ -139,9 +139,7 @@ class PosePredictor:
         Raises:
             ValueError: if there is no such model, file or weights.
         """
-        source, refine = registry.or_own(source, refine)
-        network = runtime.load(source, weights=weights, skeleton=skeleton, input_size=input_size)
-        second = None if refine is None else network if refine == source else runtime.load(refine)
+        network, second = load_networks(source, refine, weights=weights, skeleton=skeleton, input_size=input_size)
         return cls(
             network,
             refine=second,
@@ -322,6 +320,23 @@ class PosePredictor:
         return f"PosePredictor({self.network.name}, {self.network.skeleton.name}, input {width}x{height})"
 
 
+def load_networks(
+    source: str | Path | keras.Model | None,
+    refine: str | Path | keras.Model | None,
+    *,
+    weights: WeightsSource | None = None,
+    skeleton: Skeleton | None = None,
+    input_size: tuple[int, int] | None = None,
+) -> tuple[Network, Network | None]:
+    """The network that finds people, and the one that looks at them again; arguments as of `PosePredictor.load`.
+
+    Where both are named alike they are one, with the same weights.
+    """
+    source, refine = registry.or_own(source, refine)
+    network = runtime.load(source, weights=weights, skeleton=skeleton, input_size=input_size)
+    return network, None if refine is None else network if refine == source else runtime.load(refine)
+
+
 def _refuse_videos(images: object) -> None:
     if is_video(images) or names_videos(images):
         raise ValueError(f"Videos and cameras are read by predictor.video(source). Received: {images!r}")
@@ -329,7 +344,7 @@ def _refuse_videos(images: object) -> None:
 
 def _names_several(place: str | os.PathLike) -> bool:
     """Whether this is a folder, or a pattern."""
-    return Path(place).is_dir() or (not Path(place).exists() and any(sign in str(place) for sign in "*?["))
+    return Path(place).is_dir() or is_pattern(place)
 
 
 def _batches(

@@ -118,10 +118,7 @@ class _Together:
             batch, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
             # Who hung up does not wait any more.
             batch = [(image, answer) for image, answer in batch if not answer.done()]
-            try:
-                found = await to_thread.run_sync(self._predictor, [image for image, _ in batch])
-            except Exception as error:  # Handed to those who wait for it.
-                found = [error] * len(batch)
+            found = await self._found([image for image, _ in batch])
             for (_, answer), one in zip(batch, found, strict=True):
                 if answer.done():
                     continue
@@ -129,6 +126,15 @@ class _Together:
                     answer.set_exception(one)
                 else:
                     answer.set_result(one)
+
+    async def _found(self, images: list[np.ndarray]) -> list[Poses | Exception]:
+        """People in each image, or what is wrong with it."""
+        try:
+            return [*await to_thread.run_sync(self._predictor, images)]
+        except Exception as error:  # Handed to whom it concerns.
+            if len(images) == 1:
+                return [error]
+            return [one for image in images for one in await self._found([image])]
 
 
 class _Allowance:

@@ -118,7 +118,7 @@ def is_video(source: object) -> bool:
         return True
     if not isinstance(source, (str, os.PathLike)):
         return False
-    return _ends_as_video(source) and not (Path(source).is_dir() or _is_pattern(source))
+    return _ends_as_video(source) and not (Path(source).is_dir() or is_pattern(source))
 
 
 def list_videos(folder_or_pattern: str | os.PathLike) -> list[Path]:
@@ -142,7 +142,7 @@ def list_videos(folder_or_pattern: str | os.PathLike) -> list[Path]:
 
 def names_videos(source: object) -> bool:
     """Whether a source is a pattern of videos, by its end."""
-    return isinstance(source, (str, os.PathLike)) and _is_pattern(source) and _ends_as_video(source)
+    return isinstance(source, (str, os.PathLike)) and is_pattern(source) and _ends_as_video(source)
 
 
 def _ends_as_video(source: str | os.PathLike) -> bool:
@@ -157,7 +157,8 @@ def _not_one(path: Path) -> str:
     return f"Videos are read one at a time, and this names {count}: pass each of prediction.list_videos(...)."
 
 
-def _is_pattern(source: str | os.PathLike) -> bool:
+def is_pattern(source: str | os.PathLike) -> bool:
+    """Whether this is no file, but a pattern of files."""
     return any(sign in str(source) for sign in "*?[") and not Path(source).exists()
 
 

@@ -23,6 +23,16 @@ from keras_ehrnet.training.values import read_yaml
 _PACKAGES = ("keras", "tensorflow", "jax", "numpy", "opencv-python-headless")
 
 
+PARTS = ("training.json", "validation.json")
+"""What annotations are split into where some are set aside to evaluate on."""
+
+SYNTHETIC_PEOPLE = "evaluation/person_keypoints.json"
+"""Synthetic people to evaluate on."""
+
+MADE_ONCE = (*PARTS, SYNTHETIC_PEOPLE)
+"""What is made of the data at the beginning, and is the same for as long as the training goes on."""
+
+
 def prepare_folder(recipe: Recipe, is_begun: bool) -> None:
     """Makes the output folder, with the recipe in it.
 
@@ -41,6 +51,9 @@ def prepare_folder(recipe: Recipe, is_begun: bool) -> None:
                 f"There are checkpoints without their recipe: choose another folder. Received: {recipe.folder}"
             )
         _check_same(recipe, path)
+    else:
+        for name in MADE_ONCE:
+            (recipe.folder / name).unlink(missing_ok=True)
     try:
         write_file(path, recipe.to_yaml())
     except OSError as error:

@@ -60,13 +60,12 @@ def _enlarged(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return values[rows][:, columns].astype(np.float32)
 
 
-def predictions_picture(predictor: PosePredictor, samples: Sequence[Sample]) -> np.ndarray:
-    """Images with the likely people that a predictor finds in them; for networks of one person, in their boxes."""
-    bottom_up = predictor.network.family == "efficienthrnet"
+def predictions_picture(predictor: PosePredictor, samples: Sequence[Sample], by_box: bool) -> np.ndarray:
+    """Images with the likely people that a predictor finds in them, or in the boxes of those who are labelled."""
     cells = []
     for sample in samples:
         image = sample.read()
-        boxes = None if bottom_up else np.array([person.box for person in sample.targets])
+        boxes = np.array([person.box for person in sample.targets]) if by_box else None
         people = predictor.one(image, boxes)
         cells.append(draw.poses(image, people[people.scores >= _LEAST_SCORE]))
     return draw.grid(cells, columns=4, size=(_PICTURE_SIDE, _PICTURE_SIDE))

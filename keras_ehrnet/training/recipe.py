@@ -50,6 +50,13 @@ from keras_ehrnet.training.values import (
     read_yaml,
 )
 
+_LOSSES_OF = {
+    "tag_weight": ("efficienthrnet",),
+    "limb_width": ("efficientpose",),
+    "ignore_unlabelled": ("efficienthrnet", "efficientpose"),
+}
+"""Settings of losses, and the families of which they are."""
+
 _SKELETON_FILES = (".yaml", ".yml", ".json")
 _FOLDER = Path(str(resources.files("keras_ehrnet"))) / "recipes"
 R = TypeVar("R", bound="Recipe")
@@ -141,6 +148,11 @@ class Recipe:
             raise ValueError(f"data.{needed} is needed for data.kind={self.data.kind!r}. Received: None")
         if self.model.drop_rate is not None and self.variant.family not in ("efficienthrnet", "efficientnet"):
             raise ValueError(f"model.drop_rate is for EfficientHRNet and EfficientNet. Received: {self.model.name!r}")
+        usual = LossRecipe()
+        for name, families in _LOSSES_OF.items():
+            value = getattr(self.loss, name)
+            if value != getattr(usual, name) and self.variant.family not in families:
+                raise ValueError(f"loss.{name} is none of {self.model.name!r}'s. Received: loss.{name}={value!r}")
         _ = self.augmentation, self.parts
 
     @property

@@ -153,7 +153,8 @@ def train(
             history = _fit(run, batches, callbacks, console)
         _draw_curve(run)
         done = first + len(history)
-        if done < recipe.training.epochs and not run.is_patience_over():
+        # A caller's callback may end it sooner, too: that is an end like any other.
+        if done < recipe.training.epochs and not run.is_patience_over() and run.is_out_of_time():
             say(
                 f"Stopped after epoch {done} of {recipe.training.epochs}: {recipe.training.minutes:g} minutes are over."
             )

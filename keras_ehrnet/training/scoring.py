@@ -19,6 +19,7 @@ from keras_ehrnet.prediction import PosePredictor
 from keras_ehrnet.skeletons import COCO_17, Skeleton
 from keras_ehrnet.support.files import write_file
 from keras_ehrnet.training.examples import needed, read_labelled, synthetic_scenes
+from keras_ehrnet.training.folder import SYNTHETIC_PEOPLE
 from keras_ehrnet.training.pictures import predictions_picture
 from keras_ehrnet.training.recipe import Recipe
 from keras_ehrnet.training.values import plain
@@ -58,6 +59,11 @@ def check_data(recipe: Recipe) -> None:
                 f"{[name for name in recipe.skeleton.joint_names if name in learned]}. "
                 f"Received: {data.evaluation_annotations} with {plain(dataset.skeleton.joint_names)}"
             )
+        if recipe.kind.metric == "pckh" and not FAMILIES[recipe.variant.family].top_down:
+            raise ValueError(
+                "PCKh is of people who are cut out, and this network takes whole images: set evaluation.every=0. "
+                f"Received: model.name={recipe.model.name!r} with data.kind={data.kind!r}"
+            )
         if not dataset.with_people().samples:
             raise ValueError(f"There is nobody to evaluate on. Received: {data.evaluation_annotations}")
 
@@ -86,6 +92,11 @@ def _require_coco_joints(recipe: Recipe) -> None:
         )
 
 
+def _by_box(recipe: Recipe) -> bool:
+    """Whether the network is given people one by one, by their boxes, when it is scored."""
+    return recipe.top_down and FAMILIES[recipe.variant.family].top_down
+
+
 def evaluator(recipe: Recipe, network: keras.Model) -> Callable[[], Figures] | None:
     """A function that scores the network on the recipe's evaluation data and draws `predictions.png`; None without."""
     if not has_evaluation(recipe):
@@ -93,15 +104,17 @@ def evaluator(recipe: Recipe, network: keras.Model) -> Callable[[], Figures] | N
     if recipe.is_classifier:
         return _classification(recipe, network)
     kind, annotations = recipe.data.kind, recipe.data.evaluation_annotations
+    by_limbs = "pafs" in network.output and not _by_box(recipe) and recipe.data.max_people > 1
     settings = {"flip": recipe.evaluation.flip, "skeleton": recipe.skeleton, "input_size": recipe.input_size}
-    predictor = PosePredictor.load(network, **settings)
+    predictor = PosePredictor.load(network, multi_person=by_limbs and recipe.kind.metric == "ap", **settings)
     if kind == "synthetic":
         _require_coco_joints(recipe)
         scenes = synthetic_scenes(recipe, recipe.training.seed + _EVALUATION_SEED)
-        place = recipe.folder / "evaluation"
-        paths = place / "person_keypoints.json", place / "images"
+        paths = recipe.folder / SYNTHETIC_PEOPLE, (recipe.folder / SYNTHETIC_PEOPLE).parent / "images"
         if not paths[0].exists():
-            paths = synthetic.write_coco(place, scenes, recipe.data.synthetic.evaluation_length, suffix=".png")
+            paths = synthetic.write_coco(
+                paths[0].parent, scenes, recipe.data.synthetic.evaluation_length, suffix=".png"
+            )
         annotations, images = map(str, paths)
     else:
         images = recipe.data.evaluation_images
@@ -110,7 +123,8 @@ def evaluator(recipe: Recipe, network: keras.Model) -> Callable[[], Figures] | N
         figures = _SCORES[recipe.kind.metric](predictor, images, annotations, recipe)
         if recipe.evaluation.pictures:
             dataset = read_coco(str(annotations), images) if kind == "synthetic" else _evaluated(recipe)
-            picture = predictions_picture(predictor, dataset.with_people().samples[: recipe.evaluation.pictures])
+            samples = dataset.with_people().samples[: recipe.evaluation.pictures]
+            picture = predictions_picture(predictor, samples, _by_box(recipe))
             write_file(recipe.folder / "predictions.png", draw.encode_png(picture))
         return figures
 
@@ -152,8 +166,7 @@ def top_accuracy(network: keras.Model, examples: LabelledExamples, batch_size: i
 
 def _coco_scores(predictor: PosePredictor, images: str, annotations: str, recipe: Recipe) -> Figures:
     category = None if recipe.data.kind == "synthetic" else recipe.data.category
-    one_each = recipe.top_down and FAMILIES[recipe.variant.family].top_down
-    options = {"boxes": one_each, "category": category, "limit": recipe.evaluation.limit, "progress": False}
+    options = {"boxes": _by_box(recipe), "category": category, "limit": recipe.evaluation.limit, "progress": False}
     scores = evaluation.coco(predictor, images, annotations, **options)
     return {"ap": scores.ap, "ap50": scores.ap50, "ap75": scores.ap75, "ar": scores.ar}
 

@@ -12,9 +12,8 @@ import numpy as np
 from keras_ehrnet.data._checks import identity, load_json
 from keras_ehrnet.data.coco import check_coco
 from keras_ehrnet.support.files import write_file
+from keras_ehrnet.training.folder import PARTS
 from keras_ehrnet.training.recipe import Recipe
-
-_FILES = ("training.json", "validation.json")
 
 
 def with_validation(recipe: Recipe, say: Callable[[str], None]) -> Recipe:
@@ -38,7 +37,7 @@ def with_validation(recipe: Recipe, say: Callable[[str], None]) -> Recipe:
     wanted = data.kind == "coco" and data.evaluation_annotations is None and data.validation_share > 0
     if not wanted or recipe.evaluation.every == 0:
         return recipe
-    training, validation = (recipe.folder / name for name in _FILES)
+    training, validation = (recipe.folder / name for name in PARTS)
     if not (training.exists() and validation.exists()):
         kept = _set_aside(recipe)
         if not kept:

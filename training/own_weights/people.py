@@ -6,7 +6,8 @@
 
 FOLDER receives `people.json`, whose file names begin with `coco/`, `lspet/` and `labelled/`: links to the folders of
 images. In LSP-extended the labels are people's, the faces are MoveNet Thunder's, and an image where the two disagree is
-left out. Of a teacher's people joints below 0.3 count as unlabelled; whoever scores below 0.2 is masked.
+left out. Of a teacher's people, such as `keras-ehrnet label` writes them, joints below 0.3 count as unlabelled; whoever
+scores below 0.2 is masked.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_ehrnet.prediction.labels import person_box
+from keras_ehrnet.prediction.labels import annotation, person_box
 from keras_ehrnet.skeletons import COCO_17, LSP_14
 from keras_ehrnet.support.files import write_file
 
@@ -27,16 +28,9 @@ NEAR, AGREEING = 0.1, 0.8
 """A teacher's joint agrees with the label within this part of the person's extent; so many of them must."""
 
 
-def annotation(joints: np.ndarray, size: tuple[int, int], score: float = 1.0) -> dict[str, Any]:
+def person(joints: np.ndarray, size: tuple[int, int], score: float = 1.0) -> dict[str, Any]:
     box = person_box(joints[joints[:, 2] > 0, :2], size)
-    return {
-        "bbox": box,
-        "area": 0.6 * box[2] * box[3],
-        "iscrowd": int(score < SURE_PERSON),
-        "keypoints": joints.round(1).ravel().tolist(),
-        "num_keypoints": int((joints[:, 2] > 0).sum()),
-        "score": score,
-    }
+    return annotation(joints, box, score, is_crowd=score < SURE_PERSON)
 
 
 def of_lspet(annotations: Path, thunder: Path) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
@@ -66,7 +60,7 @@ def of_lspet(annotations: Path, thunder: Path) -> list[tuple[dict[str, Any], lis
         inside = (joints[:, :2] >= 0).all(axis=1) & (joints[:, :2] < (image["width"], image["height"])).all(axis=1)
         joints[~inside] = 0
         size = image["width"], image["height"]
-        found.append((image, [annotation(joints, size)]))
+        found.append((image, [person(joints, size)]))
     return found
 
 
@@ -81,12 +75,13 @@ def of_teacher(annotations: Path) -> list[tuple[dict[str, Any], list[dict[str, A
         size, entries = (image["width"], image["height"]), []
         for entry in people[image["id"]]:
             joints = np.array(entry["keypoints"], float).reshape(-1, 3)
-            joints[:, 2] = np.where(np.array(entry["keypoint_scores"]) >= SURE_JOINT, 2, 0)
+            if "keypoint_scores" in entry:  # Otherwise who labelled them left out the unsure ones.
+                joints[:, 2] = np.where(np.array(entry["keypoint_scores"]) >= SURE_JOINT, 2, 0)
             inside = (joints[:, :2] >= 0).all(axis=1) & (joints[:, :2] < size).all(axis=1)
             joints[~inside] = 0
             if entry["score"] < FAINTEST_PERSON or (joints[:, 2] > 0).sum() < 3:
                 continue
-            entries.append(annotation(joints, size, entry["score"]))
+            entries.append(person(joints, size, entry["score"]))
         if any(not entry["iscrowd"] for entry in entries):
             found.append((image, entries))
     return found
@@ -109,6 +104,14 @@ def main() -> None:
     parser.add_argument("--thunder", type=Path)
     parser.add_argument("--repeat-coco", type=int, default=1, help="how often COCO's images are in the list")
     options = parser.parse_args()
+    for given, needed in (
+        ("coco", "coco_images"),
+        ("lspet", "lspet_images"),
+        ("lspet", "thunder"),
+        ("labelled", "labelled_images"),
+    ):
+        if getattr(options, given) and not getattr(options, needed):
+            parser.error(f"--{given} goes with --{needed.replace('_', '-')}")
     options.folder.mkdir(parents=True, exist_ok=True)
     parts = {}
     if options.coco:
