@@ -27,6 +27,7 @@ from keras_ehrnet.training.checkpoints import Checkpoints
 from keras_ehrnet.training.examples import make_examples, synthetic_scenes
 from keras_ehrnet.training.folder import prepare_folder
 from keras_ehrnet.training.model import build_losses, compiled_model
+from keras_ehrnet.training.pictures import curve_picture
 from keras_ehrnet.training.scoring import evaluator
 
 
@@ -337,6 +338,14 @@ def test_efficientpose_for_several_is_scored_with_its_limbs(tmp_path, monkeypatc
     monkeypatch.setitem(scoring._SCORES, "ap", lambda predictor, *rest: seen.append(predictor.settings.multi_person))
     evaluator(recipe, compiled_model(recipe, STEPS)[0])()
     assert seen == [by_limbs]
+
+
+def test_the_curve_of_trainings_of_which_one_was_scored(tmp_path):
+    logs = [tmp_path / "scored.csv", tmp_path / "other.csv"]
+    logs[0].write_text("epoch,loss,ap\n0,0.5,\n1,0.4,0.2\n")
+    logs[1].write_text("epoch,loss\n0,0.3\n")
+    assert curve_picture(logs, "both") != curve_picture(logs[:1], "both")
+    assert curve_picture(logs[::-1], "both").startswith(b"\x89PNG")
 
 
 def test_bottom_up_networks_that_learn_from_crops_are_scored_on_whole_images(tmp_path):

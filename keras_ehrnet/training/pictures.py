@@ -96,8 +96,9 @@ def curve_picture(logs: Sequence[Path], title: str) -> bytes | None:
     loss.xaxis.set_major_locator(MaxNLocator(integer=True))
     for join in np.cumsum([len(run) for run in runs])[:-1]:
         loss.axvline(join + 0.5, color="gray", linestyle=":")
-    name = next((name for name in _SCORES if name in rows[0]), None)
-    scored = [(epoch, float(row[name])) for epoch, row in enumerate(rows, start=1) if name and row[name]]
+    # Not every training was scored.
+    name = next((name for name in _SCORES if any(name in row for row in rows)), None)
+    scored = [(epoch, float(row[name])) for epoch, row in enumerate(rows, start=1) if name and row.get(name)]
     if name and scored:
         score = loss.twinx()
         score.plot(*zip(*scored, strict=True), "o-", color="tab:red", markersize=4)
