@@ -51,10 +51,9 @@ def prepare_folder(recipe: Recipe, is_begun: bool) -> None:
                 f"There are checkpoints without their recipe: choose another folder. Received: {recipe.folder}"
             )
         _check_same(recipe, path)
-    else:
-        for name in MADE_ONCE:
-            (recipe.folder / name).unlink(missing_ok=True)
     try:
+        for name in () if is_begun else MADE_ONCE:
+            (recipe.folder / name).unlink(missing_ok=True)
         write_file(path, recipe.to_yaml())
     except OSError as error:
         raise OSError(f"The output folder cannot be written to ({why(error)}). Received: {recipe.folder}") from error
