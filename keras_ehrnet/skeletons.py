@@ -98,6 +98,20 @@ class Skeleton:
             permutation[first], permutation[second] = second, first
         return tuple(permutation)
 
+    @property
+    def knows_sides(self) -> bool:
+        """Whether left and right are known, so that joints change places in a mirror; not where one side lacks a joint.
+
+        Example:
+            >>> from keras_ehrnet.skeletons import COCO_17, Skeleton
+            >>> COCO_17.knows_sides, Skeleton("pirate", ("nose", "left_hook"), ()).knows_sides
+            (True, False)
+        """
+        try:
+            return self.flip_permutation != tuple(range(self.num_joints))
+        except ValueError:
+            return False
+
     def index(self, joint_name: str) -> int:
         """Position of a joint by name.
 

@@ -172,23 +172,21 @@ def test_command_serves_on_loopback(predictor):
 
 def test_what_is_wrong_with_an_image_is_told_to_whom_it_belongs(predictor):
     """Two that are looked at together, of which one cannot be."""
-    began, go_on = threading.Event(), threading.Event()
 
-    def look(images):
-        if not began.is_set():
-            began.set()
-            go_on.wait(30)
-        elif any(image.shape[1] > 16 * image.shape[0] for image in images):
+    def picky(images):
+        if any(image.shape[1] > 16 * image.shape[0] for image in images):
             raise ke.images.ImageError("This is too wide.")
         return predictor(images)
 
+    picky.network = predictor.network
+    slow = Slow(picky)
     wide = cv2.imencode(".png", np.zeros((10, 200, 3), np.uint8))[1].tobytes()
-    client = testclient.TestClient(make_app(look))
-    with client, ThreadPoolExecutor(3) as pool:
+    with testclient.TestClient(make_app(slow)) as client, ThreadPoolExecutor(3) as pool:
         first = pool.submit(client.post, "/people", content=PHOTO.read_bytes())
-        assert began.wait(30)
+        assert slow.entered.wait(20)
         others = [pool.submit(client.post, "/people", content=content) for content in (PHOTO.read_bytes(), wide)]
         time.sleep(0.5)
-        go_on.set()
-        codes = [answer.result(60).status_code for answer in (first, *others)]
+        slow.leave.set()
+        codes = [answer.result().status_code for answer in (first, *others)]
+    assert slow.together == [1, 2, 1, 1]
     assert codes == [200, 200, 422]

@@ -134,7 +134,7 @@ class Examples:
             )
         skeleton = self.dataset.skeleton
         stays = skeleton.flip_pairs is None and self.change.flip > 0 and skeleton.num_joints > 1
-        if stays and skeleton.flip_permutation == tuple(range(skeleton.num_joints)):
+        if stays and not skeleton.knows_sides:
             lines.append(
                 f"{self.dataset.name}: mirrored images keep every joint in its place, as no name says left or right: "
                 "where some have a side, name the pairs in flip_pairs"

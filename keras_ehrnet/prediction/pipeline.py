@@ -118,13 +118,7 @@ def _check_maps_needed(network: Network, settings: Settings) -> None:
 
 def _knows_sides(network: Network) -> bool:
     # Joints that are as many as COCO's may be a dog's: their names are a guess, and so would be their sides.
-    if not getattr(network, "names_joints", True):
-        return False
-    try:
-        permutation = network.skeleton.flip_permutation
-    except ValueError:  # a joint of one side alone
-        return False
-    return permutation != tuple(range(len(permutation)))
+    return getattr(network, "names_joints", True) and network.skeleton.knows_sides
 
 
 def estimate(

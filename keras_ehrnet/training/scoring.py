@@ -104,18 +104,16 @@ def evaluator(recipe: Recipe, network: keras.Model) -> Callable[[], Figures] | N
     if recipe.is_classifier:
         return _classification(recipe, network)
     kind, annotations = recipe.data.kind, recipe.data.evaluation_annotations
-    by_limbs = "pafs" in network.output and not _by_box(recipe) and recipe.data.max_people > 1
+    finds_several = recipe.kind.metric == "ap" and not _by_box(recipe) and recipe.data.max_people > 1
     settings = {"flip": recipe.evaluation.flip, "skeleton": recipe.skeleton, "input_size": recipe.input_size}
-    predictor = PosePredictor.load(network, multi_person=by_limbs and recipe.kind.metric == "ap", **settings)
+    predictor = PosePredictor.load(network, multi_person=finds_several and "pafs" in network.output, **settings)
     if kind == "synthetic":
         _require_coco_joints(recipe)
         scenes = synthetic_scenes(recipe, recipe.training.seed + _EVALUATION_SEED)
-        paths = recipe.folder / SYNTHETIC_PEOPLE, (recipe.folder / SYNTHETIC_PEOPLE).parent / "images"
-        if not paths[0].exists():
-            paths = synthetic.write_coco(
-                paths[0].parent, scenes, recipe.data.synthetic.evaluation_length, suffix=".png"
-            )
-        annotations, images = map(str, paths)
+        people = recipe.folder / SYNTHETIC_PEOPLE
+        if not people.exists():
+            synthetic.write_coco(people.parent, scenes, recipe.data.synthetic.evaluation_length, suffix=".png")
+        annotations, images = str(people), str(people.parent / "images")
     else:
         images = recipe.data.evaluation_images
 

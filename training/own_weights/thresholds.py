@@ -62,16 +62,15 @@ def main() -> None:
                 joints.extend(pose.confidence[0, labelled])
                 joint_right.extend(near[labelled] >= FOUND)
                 unlabelled.extend(pose.confidence[0, ~labelled])
+    scores, right, joints, joint_right, unlabelled = map(np.array, (scores, right, joints, joint_right, unlabelled))
     empty = [max(map(float, predictor(path).scores), default=0.0) for path in list_images(options.empty)]
     people = Table("score", "right of those found", "found of the right ones", "empty images with a person")
     parts = Table("score", "right of the joints found", "found of the right joints", "of those not labelled")
     for threshold in np.arange(0.05, 0.65, 0.05):
-        falsely = sum(score >= threshold for score in empty)
-        people.add_row(
-            f"{threshold:.2f}", *shares(np.array(scores), np.array(right), threshold), f"{falsely} of {len(empty)}"
-        )
-        others = f"{(np.array(unlabelled) >= threshold).mean():.3f}"
-        parts.add_row(f"{threshold:.2f}", *shares(np.array(joints), np.array(joint_right), threshold), others)
+        falsely = f"{sum(score >= threshold for score in empty)} of {len(empty)}"
+        others = f"{(unlabelled >= threshold).mean():.3f}"
+        people.add_row(f"{threshold:.2f}", *shares(scores, right, threshold), falsely)
+        parts.add_row(f"{threshold:.2f}", *shares(joints, joint_right, threshold), others)
     Console().print(people, parts)
 
 
